@@ -1,0 +1,82 @@
+package clientconfig
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// dialer connects with a time limit that doubles with each failure in a row
+// (KIP-601), for each address on its own.
+type dialer struct {
+	tls        *tls.Config // nil for plain TCP
+	first, max time.Duration
+
+	mu    sync.Mutex
+	fails map[string]int // by address; bounded by maxFailing
+}
+
+// maxFailing bounds the addresses whose failures are remembered: brokers are
+// few, but a cluster's metadata may name new ones for ever.
+const maxFailing = 1024
+
+func newDialer(config *tls.Config, first, longest time.Duration) *dialer {
+	return &dialer{tls: config, first: first, max: longest, fails: map[string]int{}}
+}
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout(address))
+	defer cancel()
+	conn, err := d.connect(ctx, network, address)
+	d.remember(address, err)
+	return conn, err
+}
+
+func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	if err != nil || d.tls == nil {
+		return conn, err
+	}
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("connect to %s: %w", address, err)
+	}
+	c := d.tls.Clone()
+	c.ServerName = host
+	secure := tls.Client(conn, c)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
+	}
+	return secure, nil
+}
+
+// timeout is how long the next attempt may take.
+func (d *dialer) timeout(address string) time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := min(d.first, d.max)
+	for range d.fails[address] {
+		if t = min(2*t, d.max); t == d.max {
+			break
+		}
+	}
+	return t
+}
+
+func (d *dialer) remember(address string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		delete(d.fails, address)
+		return
+	}
+	if len(d.fails) >= maxFailing {
+		clear(d.fails)
+	}
+	d.fails[address]++
+}
