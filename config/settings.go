@@ -1,7 +1,11 @@
 package config
 
 import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 )
 
@@ -26,6 +30,41 @@ func Literal(written map[string]string) Settings {
 		s[k] = Setting{Written: v, Value: NewSecret(v)}
 	}
 	return s
+}
+
+// Format writes what was written, whatever the verb; but what looks like a secret written out
+// is Hidden, which without the key only its form can tell: print Settings where there is a choice.
+func (s Setting) Format(f fmt.State, _ rune) { fmt.Fprint(f, Redact("", s.Written)) }
+
+// LogValue is what Format writes.
+func (s Setting) LogValue() slog.Value { return slog.StringValue(Redact("", s.Written)) }
+
+// MarshalJSON encodes what Format writes.
+func (s Setting) MarshalJSON() ([]byte, error) { return json.Marshal(Redact("", s.Written)) }
+
+// Format writes the settings as written, whatever the verb, with what looks like
+// a literal secret Hidden, also by the name of its key.
+func (s Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.shown()) }
+
+// LogValue is what Format writes, one attribute a key.
+func (s Settings) LogValue() slog.Value {
+	shown := s.shown()
+	attrs := make([]slog.Attr, 0, len(s))
+	for _, k := range slices.Sorted(maps.Keys(shown)) {
+		attrs = append(attrs, slog.String(k, shown[k]))
+	}
+	return slog.GroupValue(attrs...)
+}
+
+// MarshalJSON encodes what Format writes, as one object.
+func (s Settings) MarshalJSON() ([]byte, error) { return json.Marshal(s.shown()) }
+
+func (s Settings) shown() map[string]string {
+	shown := make(map[string]string, len(s))
+	for k, v := range s {
+		shown[k] = Redact(k, v.Written)
+	}
+	return shown
 }
 
 // Written returns the configuration as its author wrote it.
