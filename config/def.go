@@ -187,6 +187,10 @@ func (d *Def) Parse(s Settings) (Values, []Problem) {
 	var problems []Problem
 	for _, k := range d.keys {
 		v, messages := k.parse(s)
+		if items := distinct(v.Items()); len(messages) > 0 && len(items) < len(v.Items()) {
+			v.parsed = items
+			messages = k.check(v)
+		}
 		if len(messages) > 0 {
 			// The second message only repeats that a value that could not be parsed is null.
 			problems = append(problems, Problem{Key: k.Name, Message: messages[0]})
@@ -220,11 +224,15 @@ func (k Key) parse(s Settings) (Value, []string) {
 		}
 		v.parsed = parsed
 	}
+	return v, append(messages, k.check(v)...)
+}
+
+// check gives the message of the first check that objects to v, if any does.
+func (k Key) check(v Value) []string {
 	for _, check := range k.Checks {
 		if m := check(v); m != "" {
-			messages = append(messages, m)
-			break
+			return []string{m}
 		}
 	}
-	return v, messages
+	return nil
 }

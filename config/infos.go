@@ -21,7 +21,8 @@ type Info struct {
 	Value      ValueInfo `json:"value"`
 }
 
-// KeyInfo is the definition of a key (Connect's ConfigKeyInfo).
+// KeyInfo is the definition of a key (Connect's ConfigKeyInfo). Before it became a Java record, Connect
+// wrote order_in_group as order.
 type KeyInfo struct {
 	Name          string     `json:"name"`
 	Type          Type       `json:"type"`
@@ -30,10 +31,10 @@ type KeyInfo struct {
 	Importance    Importance `json:"importance"`
 	Documentation string     `json:"documentation"`
 	Group         *string    `json:"group"`
+	Order         int        `json:"order_in_group"`
 	Width         Width      `json:"width"`
 	DisplayName   string     `json:"display_name"`
 	Dependents    []string   `json:"dependents"`
-	Order         int        `json:"order"`
 }
 
 // ValueInfo is the value of a key (Connect's ConfigValueInfo).
