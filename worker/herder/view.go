@@ -1,0 +1,89 @@
+package herder
+
+import "maps"
+
+// This file is what the worker reads of its machine, to answer questions. The
+// maps returned are the machine's own: they must not be changed, and they are
+// replaced rather than changed by later steps.
+
+// Connectors returns the names of all connectors, sorted.
+func (m *Machine) Connectors() []string { return sorted(m.connectors) }
+
+// Connector returns a connector's configuration and its revision, which changes
+// with every change of the configuration.
+func (m *Machine) Connector(name string) (config map[string]string, rev int64, ok bool) {
+	c := m.connectors[name]
+	if c == nil {
+		return nil, 0, false
+	}
+	return c.config, c.rev, true
+}
+
+// Tasks returns the task configurations of a connector.
+func (m *Machine) Tasks(name string) []map[string]string {
+	if t := m.tasks[name]; t != nil && m.connectors[name] != nil {
+		return t.configs
+	}
+	return nil
+}
+
+// Target returns what is wanted of a connector.
+func (m *Machine) Target(name string) TargetState { return m.target(name) }
+
+// Owner returns who has been given a unit.
+func (m *Machine) Owner(u Unit) (i Instance, gen int64, ok bool) {
+	a := m.assignments[m.owner[u]]
+	if a == nil || a.units[u] == nil {
+		return Instance{}, 0, false
+	}
+	return a.Instance, a.units[u].gen, true
+}
+
+// Running says whether this worker runs a unit.
+func (m *Machine) Running(u Unit) bool { return m.runs[u] != nil }
+
+// Leader returns who leads, and whether this worker does and may take orders.
+func (m *Machine) Leader() (leader Join, self, ok bool) {
+	j, ok := m.joins[m.leader.Worker]
+	if !ok || j.Instance != m.leader.Instance || m.resigned {
+		return Join{}, false, false
+	}
+	return j.Join, m.lead.phase == leading, true
+}
+
+// Members returns the members that the log knows, in the order in which they
+// joined, and whether each is present.
+func (m *Machine) Members() (members []Join, present map[string]bool) {
+	present = map[string]bool{}
+	byRank := map[int64]Join{}
+	for _, j := range m.joins {
+		byRank[j.rank] = j.Join
+	}
+	for _, rank := range sorted(byRank) {
+		members = append(members, byRank[rank])
+		present[byRank[rank].Worker] = m.present(byRank[rank].Instance)
+	}
+	return members, present
+}
+
+// Loads returns how many connectors and tasks each worker has been given.
+func (m *Machine) Loads() (connectors, tasks map[string]int) {
+	connectors, tasks = map[string]int{}, map[string]int{}
+	for u, worker := range m.owner {
+		if u.IsConnector() {
+			connectors[worker]++
+		} else {
+			tasks[worker]++
+		}
+	}
+	return connectors, tasks
+}
+
+// Epoch returns the leader's epoch and the version of the newest assignment.
+func (m *Machine) Epoch() (epoch, version int64) { return m.leader.Epoch, m.version }
+
+// Loaded says whether both topics have been read to their end once.
+func (m *Machine) Loaded() bool { return m.loaded && m.statusLoaded }
+
+// Assignments returns who has been given what.
+func (m *Machine) Assignments() map[Unit]string { return maps.Clone(m.owner) }
