@@ -12,7 +12,7 @@ import (
 // dialer connects with a time limit that doubles with each failure in a row
 // (KIP-601), for each address on its own.
 type dialer struct {
-	tls        *tls.Config // nil for plain TCP
+	tls        *tlsSettings // nil for plain TCP
 	first, max time.Duration
 
 	mu    sync.Mutex
@@ -23,8 +23,8 @@ type dialer struct {
 // few, but a cluster's metadata may name new ones for ever.
 const maxFailing = 1024
 
-func newDialer(config *tls.Config, first, longest time.Duration) *dialer {
-	return &dialer{tls: config, first: first, max: longest, fails: map[string]int{}}
+func newDialer(tls *tlsSettings, first, longest time.Duration) *dialer {
+	return &dialer{tls: tls, first: first, max: longest, fails: map[string]int{}}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -45,9 +45,7 @@ func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn
 		conn.Close()
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
-	c := d.tls.Clone()
-	c.ServerName = host
-	secure := tls.Client(conn, c)
+	secure := tls.Client(conn, d.tls.config(host))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
