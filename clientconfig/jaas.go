@@ -18,6 +18,7 @@ type jaasEntry struct {
 var (
 	errJAASEmpty     = errors.New("Login module not specified in JAAS config")
 	errJAASNoFlag    = errors.New("Login module control flag not specified in JAAS config")
+	errJAASFlagWord  = errors.New("Login module control flag is not available in the JAAS config")
 	errJAASFlag      = errors.New("Invalid login module control flag in JAAS config: the login module must be followed by required, requisite, sufficient or optional")
 	errJAASNoValue   = errors.New("Value not specified for a key in JAAS config: options are key=value, and a value that is not a plain word must be quoted")
 	errJAASSemicolon = errors.New("JAAS config entry not terminated by semi-colon")
@@ -44,8 +45,11 @@ func parseJAAS(text string) ([]jaasEntry, error) {
 func parseJAASEntry(first token, lex *tokenizer) (jaasEntry, error) {
 	entry := jaasEntry{module: first.text, options: map[string]string{}}
 	flag := lex.next()
-	if flag.kind == tokenEOF {
+	switch flag.kind {
+	case tokenEOF:
 		return entry, errJAASNoFlag
+	case tokenNumber, tokenChar:
+		return entry, errJAASFlagWord
 	}
 	switch strings.ToUpper(flag.text) {
 	case "REQUIRED", "REQUISITE", "SUFFICIENT", "OPTIONAL":
