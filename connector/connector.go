@@ -82,6 +82,14 @@ type Context struct {
 	// Started is called once the connector is up: from then on its state is
 	// RUNNING.
 	Started func()
+	// Internal names the topics that no connector may read or write.
+	Internal Internal
+}
+
+// Internal are the internal topics of the worker cluster.
+type Internal struct {
+	ClusterID string // of that cluster, as its brokers say it
+	Topics    []string
 }
 
 // TaskContext is what a Task gets from the engine.
