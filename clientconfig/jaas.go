@@ -15,6 +15,8 @@ type jaasEntry struct {
 
 // Reasons why a JAAS text does not parse. They are Kafka's (JaasConfig), less what these name of the
 // text: after a mistake, a piece of a password can stand where a key or a flag is expected.
+//
+//nolint:revive,staticcheck // capitals as Kafka has them
 var (
 	errJAASEmpty     = errors.New("Login module not specified in JAAS config")
 	errJAASNoFlag    = errors.New("Login module control flag not specified in JAAS config")

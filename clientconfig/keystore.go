@@ -352,16 +352,16 @@ func pkcs12Error(err error) error {
 	switch {
 	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
 		return errStorePassword
-	case errors.As(err, &later):
-		return fmt.Errorf("not supported yet: %s", string(later))
+	case strings.Contains(err.Error(), "only certificate bags"), strings.Contains(err.Error(), "expected exactly 1 items"):
+		return errors.New("not supported yet: a PKCS12 truststore that holds private keys; put the trusted certificates into a store of their own")
 	case strings.Contains(err.Error(), "not marked as trusted"):
 		return errors.New("it holds a certificate that is not marked as trusted, which Java would skip; import it with keytool -importcert")
-	case strings.Contains(err.Error(), "only certificate bags"):
-		return errors.New("not supported yet: a PKCS12 truststore that holds private keys; put the trusted certificates into a store of their own")
 	case strings.Contains(err.Error(), "private key missing"):
 		return errors.New("there is no private key in it")
 	case strings.Contains(err.Error(), "exactly one key bag"):
 		return errors.New("not supported yet: a PKCS12 keystore with several private keys")
+	case errors.As(err, &later):
+		return fmt.Errorf("not supported yet: %s", string(later))
 	}
 	return errStoreDamaged
 }

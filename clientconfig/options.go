@@ -27,6 +27,7 @@ func (r *reader) bootstrap() {
 	// An entry that came out of a reference is named by its place.
 	hidden := len(r.report.References[key]) > 0
 	var seeds []string
+	before := len(r.problems)
 	for i, entry := range r.list(key) {
 		if entry == "" {
 			continue
@@ -45,6 +46,9 @@ func (r *reader) bootstrap() {
 			continue
 		}
 		seeds = append(seeds, net.JoinHostPort(m[1], m[2]))
+	}
+	if len(r.problems) > before {
+		return
 	}
 	if len(seeds) == 0 {
 		r.fail(key, "No resolvable bootstrap urls given in bootstrap.servers")
@@ -340,7 +344,7 @@ func parseByDuration(v string) (time.Duration, bool) {
 		return 0, false
 	}
 	m := duration.FindStringSubmatch(v[len(prefix):])
-	if m == nil || m[1]+m[2]+m[3]+m[4] == "" {
+	if m == nil || m[1]+m[2]+m[3]+m[4] == "" || v[len(v)-1] == 'T' || v[len(v)-1] == 't' {
 		return 0, false
 	}
 	seconds := 0.0

@@ -1,6 +1,7 @@
 package clientconfig
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,7 +10,7 @@ import (
 )
 
 // Policy says which client settings a connector's configuration may override:
-// connector.client.config.override.policy (KIP-458).
+// connector.client.config.override.policy (KIP-458). The zero Policy is All.
 type Policy struct {
 	name    string
 	allowed func(key string) bool
@@ -35,12 +36,14 @@ var principalKeys = []string{"sasl.jaas.config", "sasl.mechanism", "security.pro
 // Allowlist allows the keys (without "producer.override." and the like) that
 // allowlist names, separated by commas.
 func ParsePolicy(name, allowlist string) (Policy, error) {
-	short := strings.TrimSpace(name)
-	short = strings.TrimPrefix(short, policyPackage)
-	short = strings.TrimSuffix(short, policySuffix)
+	name = strings.TrimSpace(name)
+	if name == "" {
+		name = "All"
+	}
+	short := strings.TrimSuffix(strings.TrimPrefix(name, policyPackage), policySuffix)
 	switch short {
-	case "", "All":
-		return Policy{"All", func(string) bool { return true }}, nil
+	case "All":
+		return Policy{name: "All"}, nil
 	case "None":
 		return Policy{"None", func(string) bool { return false }}, nil
 	case "Principal":
@@ -53,13 +56,16 @@ func ParsePolicy(name, allowlist string) (Policy, error) {
 }
 
 // Name returns the policy's short name.
-func (p Policy) Name() string { return p.name }
+func (p Policy) Name() string { return cmp.Or(p.name, "All") }
 
 // Check returns a problem for each override of a connector's configuration that
 // the policy does not allow, ordered by key. Only the client kinds in overrides (connector.Plugin.Overrides) are
 // looked at, as Connect checks only the clients that a connector uses. The problem's key is the whole key, as in
 // Connect's validation; the message names it without its prefix, as AbstractConnectorClientConfigOverridePolicy does.
 func (p Policy) Check(overrides []string, written map[string]string) []config.Problem {
+	if p.allowed == nil {
+		return nil
+	}
 	var problems []config.Problem
 	for key := range written {
 		for _, kind := range overrides {

@@ -248,9 +248,12 @@ func reasonMeaningless(key string) string {
 }
 
 // nearestKey returns the known key of kind that key most resembles, or "" when
-// none is near: at most a quarter of its letters differ.
+// none is near: at most a quarter of its letters differ, or three.
 func nearestKey(key string, kind Kind) string {
-	best, distance := "", len(key)/4+1
+	if len(key) > 2*len("sasl.oauthbearer.assertion.private.key.passphrase") {
+		return "" // not even half of it is a key; comparing it would only take time
+	}
+	best, distance := "", min(max(3, len(key)/4), len(key)/2)+1
 	for _, known := range slices.Sorted(maps.Keys(knownKeys)) {
 		if !knownKeys[known].kinds.has(kind) {
 			continue

@@ -84,7 +84,11 @@ func (r *reader) tls() *tlsSettings {
 	s.roots = r.truststore()
 	if pairs := r.keystore(); len(pairs) > 0 {
 		s.base.Certificates = pairs
-		r.report.Principal = "User:" + distinguishedName(pairs[0].Leaf)
+		names := make([]string, len(pairs))
+		for i, p := range pairs {
+			names[i] = "User:" + distinguishedName(p.Leaf)
+		}
+		r.report.Principal = strings.Join(names, " or ") // the broker's authorities and ciphers choose
 	}
 	return s
 }
