@@ -68,7 +68,7 @@ type Options struct {
 	// Join are host:port of others; a host with several addresses stands for
 	// all of them. Default port 7946.
 	Join []string
-	// Secrets are base64 of 32 bytes each. The first encrypts, all decrypt, so
+	// Secrets are 32 bytes each, as config decodes them. The first encrypts, all decrypt, so
 	// that a secret is rotated by adding the new one at the end everywhere, then
 	// moving it to the front, then removing the old one. With none, only
 	// loopback addresses are accepted.

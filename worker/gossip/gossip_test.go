@@ -306,8 +306,7 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"all addresses without a secret", Options{}, []string{"gossip.bind 0.0.0.0:7946", "gossip.secret is not set"}},
 		{"an address of the network without a secret", Options{Bind: "127.0.0.1:0", Advertise: "10.0.0.1:1"}, []string{"gossip.advertise 10.0.0.1:1", "gossip.secret is not set"}},
-		{"a short secret", Options{Secrets: []config.Secret{secret, config.NewSecret("aHVudGVyMg==")}}, []string{"entry 2 of 2 is not 32 bytes in base64"}},
-		{"a secret that is no base64", Options{Secrets: []config.Secret{config.NewSecret("hunter2!")}}, []string{"entry 1 of 1"}},
+		{"a short secret", Options{Secrets: []config.Secret{secret, config.NewSecret("hunter2")}}, []string{"entry 2 of 2 has 7 bytes and not 32"}},
 		{"no address", Options{Bind: "nowhere:port", Secrets: []config.Secret{secret}}, []string{`gossip.bind: "nowhere:port" is not host:port`}},
 		{"places that are none", Options{Bind: "127.0.0.1:0", Join: []string{"a:1", "b:0"}}, []string{`gossip.join: "b:0"`}},
 		{"labels without room", Options{Bind: "127.0.0.1:0", Meta: Meta{Labels: many}}, []string{"worker.labels", "512"}},
@@ -327,10 +326,8 @@ func TestNewRefuses(t *testing.T) {
 					t.Errorf("%q is not in: %v", want, err)
 				}
 			}
-			for _, secret := range []string{"aHVudGVyMg", "hunter2"} {
-				if strings.Contains(err.Error(), secret) {
-					t.Errorf("shows a secret: %v", err)
-				}
+			if strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("shows a secret: %v", err)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log"
@@ -168,13 +167,13 @@ func (c *Cluster) check() error {
 	return errors.Join(wrong...)
 }
 
-// keyring decodes gossip.secret. No secrets give no keyring.
+// keyring takes the keys of gossip.secret. No secrets give no keyring.
 func keyring(o Options) (*memberlist.Keyring, error) {
 	var keys [][]byte
 	for i, s := range o.Secrets {
-		key, err := base64.StdEncoding.DecodeString(s.Reveal())
-		if err != nil || len(key) != 32 {
-			return nil, fmt.Errorf("gossip.secret: entry %d of %d is not 32 bytes in base64", i+1, len(o.Secrets))
+		key := []byte(s.Reveal())
+		if len(key) != 32 {
+			return nil, fmt.Errorf("gossip.secret: entry %d of %d has %d bytes and not 32", i+1, len(o.Secrets), len(key))
 		}
 		keys = append(keys, key)
 	}

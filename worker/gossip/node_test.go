@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"log/slog"
 	"slices"
 	"strings"
@@ -128,7 +127,7 @@ func (l *logBuffer) count(text string) int {
 func newSecret() config.Secret {
 	key := make([]byte, 32)
 	_, _ = rand.Read(key)
-	return config.NewSecret(base64.StdEncoding.EncodeToString(key))
+	return config.NewSecret(string(key))
 }
 
 // three starts workers a, b and c that know each other.
