@@ -126,6 +126,7 @@ func (z *tokenizer) unread(c rune) {
 
 // Character classes of StreamTokenizer. A character of 256 and above is a letter.
 func isDigit(c rune) bool { return '0' <= c && c <= '9' || c == '.' || c == '-' }
+
 func isWord(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c >= 0xA0 || c == '-' || c == '_' || c == '$'
 }

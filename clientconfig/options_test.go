@@ -118,7 +118,10 @@ func TestUnknownKeysGetTheNearestName(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []UnknownKey{
-		{"linger", "linger.ms"}, {"sasl.mechansim", "sasl.mechanism"}, {"ssl.keystore.alias", ""}, {"totally.different", ""},
+		{"linger", "linger.ms"},
+		{"sasl.mechansim", "sasl.mechanism"},
+		{"ssl.keystore.alias", ""},
+		{"totally.different", ""},
 		{strings.Repeat("x", 1<<16), ""},
 	}
 	if diff := cmp.Diff(want, c.Report.Unknown); diff != "" {

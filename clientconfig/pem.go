@@ -129,7 +129,7 @@ func (e entry) privateKey(pass string) (crypto.PrivateKey, error) {
 // maxIterations bounds the work of deriving a key from a password, so that no
 // key in a connector's configuration can occupy a worker. OpenSSL and keytool use 2,048 to 10,000; the
 // strictest advice is below 1,500,000.
-const maxIterations = 10_000_000
+const maxIterations = 2_000_000
 
 // decryptPKCS8 opens an encrypted PKCS8 key (PBES2).
 func decryptPKCS8(der []byte, pass string) (key crypto.PrivateKey, err error) {
