@@ -80,6 +80,20 @@ func Layers(role connector.Role, worker, conn config.Settings) config.Settings {
 	return merged
 }
 
+// Own returns the settings of the worker's own clients, those of its internal
+// topics: what stands in the worker's settings without a prefix and is a client setting (in Connect,
+// KafkaBasedLog's clients get the worker's settings as they are).
+func Own(worker config.Settings) config.Settings {
+	own := config.Settings{}
+	for key, s := range worker {
+		if known, ok := knownKeys[key]; ok && known.kinds.has(Admin) {
+			own[key] = s
+		}
+	}
+	delete(own, "config.providers")
+	return own
+}
+
 // engineKeys are settings of Connect and MirrorMaker themselves that only look
 // like client settings of the layer they stand in.
 var engineKeys = map[string][]string{

@@ -81,3 +81,16 @@ func TestLayersLeaveOutOtherSettings(t *testing.T) {
 		}
 	}
 }
+
+func TestWorkersOwnClientsTakeWhatHasNoPrefix(t *testing.T) {
+	t.Parallel()
+	got := Own(config.Literal(map[string]string{
+		"bootstrap.servers": "worker:9092", "security.protocol": "PLAINTEXT", "client.id": "w", "group.id": "connect",
+		"config.storage.topic": "c", "config.providers": "file", "config.providers.file.class": "x", "producer.acks": "1",
+		"session.timeout.ms": "1000", "ssl.truststore.location": "x",
+	}))
+	c, err := Build(got, Producer)
+	if err != nil || len(got) != 4 || len(c.Report.Unknown) > 0 {
+		t.Errorf("got %v, error %v", got.Written(), err)
+	}
+}
