@@ -188,7 +188,7 @@ func (d *Def) Parse(s Settings) (Values, []Problem) {
 	for _, k := range d.keys {
 		v, messages := k.parse(s)
 		if items := distinct(v.Items()); len(messages) > 0 && len(items) < len(v.Items()) {
-			v.parsed = items
+			v.parsed = newParsed(items)
 			messages = k.check(v)
 		}
 		if len(messages) > 0 {
@@ -211,7 +211,7 @@ func (k Key) parse(s Settings) (Value, []string) {
 	switch {
 	case set:
 		parsed, detail := parseType(setting.Value.Reveal(), k.Type)
-		v.parsed = parsed
+		v.parsed = newParsed(parsed)
 		if detail != "" {
 			messages = append(messages, invalid(k.Name, setting.Written, detail))
 		}
@@ -222,7 +222,7 @@ func (k Key) parse(s Settings) (Value, []string) {
 		if detail != "" {
 			panic(fmt.Sprintf("config: default of %s: %s", k.Name, detail))
 		}
-		v.parsed = parsed
+		v.parsed = newParsed(parsed)
 	}
 	return v, append(messages, k.check(v)...)
 }

@@ -102,7 +102,7 @@ func (k Key) info() *KeyInfo {
 		if detail != "" {
 			panic(fmt.Sprintf("config: default of %s: %s", k.Name, detail))
 		}
-		info.DefaultValue = Value{Name: k.Name, kind: k.Type, parsed: parsed}.text()
+		info.DefaultValue = Value{Name: k.Name, kind: k.Type, parsed: newParsed(parsed)}.text()
 	}
 	return info
 }

@@ -24,9 +24,6 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf(`line %d: a \u escape needs four hexadecimal digits (write \\u for a backslash and a u)`, e.Line)
 }
 
-// ErrNotUTF8 is the reason why ReadUTF8File refuses a file.
-var ErrNotUTF8 = errors.New("not UTF-8 text")
-
 // ReadFile reads the .properties file at path. References survive untouched.
 // Errors name the file and the line.
 //
@@ -44,20 +41,12 @@ func ReadFile(path string) (map[string]string, error) {
 		}
 		text = []byte(string(latin1))
 	}
-	return parseFile(path, text)
-}
-
-// ReadUTF8File is ReadFile for a file that must be UTF-8, as those of Kafka's
-// FileConfigProvider.
-func ReadUTF8File(path string) (map[string]string, error) {
-	text, err := readBounded(path)
+	// A byte order mark, which Java would make part of the first key, names nothing.
+	properties, err := ParseProperties(string(bytes.TrimPrefix(text, []byte("\ufeff"))))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if !utf8.Valid(text) {
-		return nil, fmt.Errorf("read %s: %w", path, ErrNotUTF8)
-	}
-	return parseFile(path, text)
+	return properties, nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -74,15 +63,6 @@ func readBounded(path string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: longer than %d bytes", path, maxFileBytes)
 	}
 	return text, nil
-}
-
-// parseFile takes a byte order mark away, which Java would make part of the first key.
-func parseFile(path string, text []byte) (map[string]string, error) {
-	properties, err := ParseProperties(string(bytes.TrimPrefix(text, []byte("\ufeff"))))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return properties, nil
 }
 
 // ParseProperties reads text in the grammar of java.util.Properties.load: "="

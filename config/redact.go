@@ -34,7 +34,7 @@ func SecretName(key string) bool {
 
 // jaasSecret finds the options of a JAAS entry that hold a secret, with their
 // values: quoted, which may contain escaped quotes, or bare.
-var jaasSecret = regexp.MustCompile(`(?i)([A-Za-z0-9_.]*(?:password|secret|passphrase|token))\s*=\s*("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s;"']+)`)
+var jaasSecret = regexp.MustCompile(`(?i)([A-Za-z0-9_.]*(?:password|passwd|passphrase|secret|secretkey|secretaccesskey|token|storepass|keypass))\s*=\s*("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s;"']+)`)
 
 // InlineSecret tells whether written is a JAAS entry, or alike, with a secret
 // written out: password="…" with anything but references between the quotes.

@@ -14,11 +14,29 @@ import (
 // type, so printing a Value shows what was written.
 type Value struct {
 	Name string
-	// parsed is nil (null), bool, int64, float64, string, []string or Secret.
-	parsed  any
+	// parsed is nil for null, and behind a pointer for the reason that Secret has.
+	parsed  *parsed
 	kind    Type
 	setting Setting
 	set     bool
+}
+
+// parsed is a bool, int64, float64, string, []string or Secret.
+type parsed struct{ v any }
+
+func newParsed(v any) *parsed {
+	if v == nil {
+		return nil
+	}
+	return &parsed{v}
+}
+
+// any is the parsed value, nil for null.
+func (v Value) any() any {
+	if v.parsed == nil {
+		return nil
+	}
+	return v.parsed.v
 }
 
 // Null tells whether there is no value: neither written nor by default.
@@ -37,7 +55,7 @@ func invalid(name, shown, detail string) string {
 
 // Shown is the value as a message may show it.
 func (v Value) Shown() string {
-	switch p := v.parsed.(type) {
+	switch p := v.any().(type) {
 	case nil:
 		return "null"
 	case []string:
@@ -70,7 +88,7 @@ func (v Value) text() *string {
 	if v.resolved() {
 		return new(v.setting.Written)
 	}
-	switch p := v.parsed.(type) {
+	switch p := v.any().(type) {
 	case bool:
 		return new(strconv.FormatBool(p))
 	case int64:
@@ -82,18 +100,18 @@ func (v Value) text() *string {
 	case []string:
 		return new(strings.Join(p, ","))
 	}
-	panic(fmt.Sprintf("config: %s holds a %T", v.Name, v.parsed))
+	panic(fmt.Sprintf("config: %s holds a %T", v.Name, v.any()))
 }
 
 // Text returns the resolved text of a STRING or CLASS, "" for null.
 func (v Value) Text() string {
-	s, _ := v.parsed.(string)
+	s, _ := v.any().(string)
 	return s
 }
 
 // Number returns a number of any type, and false for null.
 func (v Value) Number() (float64, bool) {
-	switch p := v.parsed.(type) {
+	switch p := v.any().(type) {
 	case int64:
 		return float64(p), true
 	case float64:
@@ -104,7 +122,7 @@ func (v Value) Number() (float64, bool) {
 
 // Items returns the resolved elements of a LIST, nil for null.
 func (v Value) Items() []string {
-	l, _ := v.parsed.([]string)
+	l, _ := v.any().([]string)
 	return l
 }
 
@@ -183,7 +201,7 @@ func get[T any](v Values, name string) T {
 		var zero T
 		return zero
 	}
-	t, ok := value.parsed.(T)
+	t, ok := value.any().(T)
 	if !ok {
 		panic(fmt.Sprintf("config: %s is a %s, asked for as a %T", name, value.kind, t))
 	}
@@ -200,7 +218,7 @@ func (v Values) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(v.m))
 func (v Values) MarshalJSON() ([]byte, error) { return marshalShown(v.m) }
 
 // parseType is Kafka's ConfigDef.parseType for text. detail is what is wrong.
-func parseType(text string, t Type) (parsed any, detail string) {
+func parseType(text string, t Type) (value any, detail string) {
 	trimmed := javaTrim(text)
 	switch t {
 	case Boolean:

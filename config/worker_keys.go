@@ -297,7 +297,7 @@ func validPort(port string) bool {
 }
 
 func checkGossipSecret(v Value) string {
-	secret, ok := v.parsed.(Secret)
+	secret, ok := v.any().(Secret)
 	if !ok {
 		return ""
 	}
