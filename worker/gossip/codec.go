@@ -25,6 +25,7 @@ const (
 	flagLabelsInLog = 1 << iota
 	flagHTTP        // the URL is http://<worker id>
 	flagHTTPS       // the URL is https://<worker id>
+	flagReady
 )
 
 // hintVersion is the first byte of a hint, which is followed by the offset.
@@ -63,6 +64,9 @@ func appendMeta(b []byte, m Member) []byte {
 	if m.LabelsInLog {
 		flags |= flagLabelsInLog
 	}
+	if m.Ready {
+		flags |= flagReady
+	}
 	b = append(b, metaVersion, flags)
 	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(float32(m.Load)))
 	b = appendText(b, url)
@@ -90,7 +94,7 @@ func parseMember(name string, meta []byte) (Member, error) {
 	}
 	r := reader{rest: meta}
 	version, flags := r.byte(), r.byte()
-	m := Member{ID: id, Incarnation: incarnation, LabelsInLog: flags&flagLabelsInLog != 0}
+	m := Member{ID: id, Incarnation: incarnation, LabelsInLog: flags&flagLabelsInLog != 0, Ready: flags&flagReady != 0}
 	m.Load = finite(math.Float32frombits(binary.LittleEndian.Uint32(r.take(4))))
 	m.URL, m.Version = r.text(), r.text()
 	switch {

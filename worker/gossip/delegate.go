@@ -97,7 +97,7 @@ func (d delegate) NotifyConflict(existing, other *memberlist.Node) {
 func (c *Cluster) self() Member {
 	return Member{
 		ID: c.o.Name, Incarnation: c.o.Incarnation, Meta: c.o.Meta,
-		LabelsInLog: c.o.LabelsInLog && !c.labelsFit(),
+		LabelsInLog: c.o.LabelsInLog && !c.labelsFit(), Ready: c.ready.Load(),
 		Load:        math.Float64frombits(c.load.Load()),
 	}
 }

@@ -104,6 +104,8 @@ type Member struct {
 	Load        float64 // bytes/s that it copies
 	Address     string  // ip:port of its gossip
 	Self        bool
+	// Ready says that the worker can do its work: SetReady(true) was its last word.
+	Ready bool
 }
 
 // Cluster is this worker's membership. Its methods may be called at any time,
@@ -119,6 +121,8 @@ type Cluster struct {
 	changed chan struct{} // capacity 1
 	hints   chan int64    // capacity 1, sent to only under mu
 	heavier chan struct{} // capacity 1: the load has changed
+	turned  chan struct{} // capacity 1: SetReady has changed something
+	ready   atomic.Bool
 	load    atomic.Uint64 // float64 bits
 	ran     atomic.Bool
 
@@ -141,6 +145,7 @@ func New(o Options) (*Cluster, error) {
 		changed: make(chan struct{}, 1),
 		hints:   make(chan int64, 1),
 		heavier: make(chan struct{}, 1),
+		turned:  make(chan struct{}, 1),
 		members: map[string]Member{},
 		grown:   -1,
 		log:     newLines(o.Logger),
@@ -189,7 +194,7 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.keepJoining(running, list) })
-	g.Go(func() error { return c.announceLoad(running, list) })
+	g.Go(func() error { return c.announce(running, list) })
 	err = g.Wait()
 	if c.o.LeaveTimeout > 0 {
 		if e := list.Leave(c.o.LeaveTimeout); e != nil {
@@ -236,27 +241,39 @@ func (c *Cluster) SetLoad(bytesPerSecond float64) {
 // ignored: they come from a log that other versions may have written to.
 func (c *Cluster) Join(addrs ...string) { c.seeds.add(time.Now(), addrs...) }
 
-// announceLoad tells the others of a load that differs from the told one by a
-// tenth, and not more often than every loadInterval.
-func (c *Cluster) announceLoad(ctx context.Context, list *memberlist.Memberlist) error {
-	told := 0.0
+// SetReady tells the others at once whether this worker can do its work. It
+// cannot before the first call.
+func (c *Cluster) SetReady(ready bool) {
+	if c.ready.Swap(ready) != ready {
+		notify(c.turned)
+	}
+}
+
+// announce tells the others when this worker has become ready or has ceased to be, and of a load that
+// differs from the told one by a tenth; of loads alone not more often than every
+// loadInterval.
+func (c *Cluster) announce(ctx context.Context, list *memberlist.Memberlist) error {
+	told, heavier := 0.0, c.heavier
+	var rested <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-c.heavier:
-		}
-		load := math.Float64frombits(c.load.Load())
-		if math.Abs(load-told) <= 0.1*math.Max(load, told) {
+		case <-c.turned:
+		case <-rested:
+			heavier, rested = c.heavier, nil
 			continue
+		case <-heavier:
+			load := math.Float64frombits(c.load.Load())
+			if math.Abs(load-told) <= 0.1*math.Max(load, told) {
+				continue
+			}
+			told = load
+			heavier, rested = nil, time.After(loadInterval)
 		}
-		told = load
 		// The announcement needs somebody to hear it; push/pull carries it to who did not.
 		if err := list.UpdateNode(gossipInterval); err != nil {
-			c.o.Logger.Debug("announce load", "worker", c.o.Name, "err", err)
-		}
-		if !pause(ctx, loadInterval) {
-			return nil
+			c.o.Logger.Debug("announce metadata", "worker", c.o.Name, "err", err)
 		}
 	}
 }
