@@ -28,9 +28,20 @@ func TestNearestFindsTyposOnly(t *testing.T) {
 	t.Parallel()
 	known := []string{"bootstrap.servers", "group.id", "listeners", "rest.port", "offset.flush.interval.ms", "gossip.join", "acks"}
 	for _, row := range []struct{ name, want string }{
-		{"bootstrap.server", "bootstrap.servers"}, {"boostrap.servers", "bootstrap.servers"}, {"BOOTSTRAP_SERVERS", "bootstrap.servers"},
-		{"group-id", "group.id"}, {"gruop.id", "group.id"}, {"listener", "listeners"}, {"offset.flush.interval", "offset.flush.interval.ms"},
-		{"group.id", "group.id"}, {"colour", ""}, {"x", ""}, {"", ""}, {"gossip.secret", ""}, {"akcs", "acks"}, {"jack", ""},
+		{"bootstrap.server", "bootstrap.servers"},
+		{"boostrap.servers", "bootstrap.servers"},
+		{"BOOTSTRAP_SERVERS", "bootstrap.servers"},
+		{"group-id", "group.id"},
+		{"gruop.id", "group.id"},
+		{"listener", "listeners"},
+		{"offset.flush.interval", "offset.flush.interval.ms"},
+		{"group.id", "group.id"},
+		{"colour", ""},
+		{"x", ""},
+		{"", ""},
+		{"gossip.secret", ""},
+		{"akcs", "acks"},
+		{"jack", ""},
 	} {
 		if got := Nearest(row.name, known); got != row.want {
 			t.Errorf("%q: got %q, want %q", row.name, got, row.want)

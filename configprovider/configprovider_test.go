@@ -226,13 +226,15 @@ func TestProvidersThatCannotBeMade(t *testing.T) {
 		{"unknown class", map[string]string{"config.providers": "a", "config.providers.a.class": "org.x.Y"}, `config.providers.a.class: no config provider "org.x.Y"; there are file, directory, env, also under their Java class names`},
 		{"relative path", map[string]string{"config.providers": "a", "config.providers.a.class": "file", "config.providers.a.param.allowed.paths": "etc"}, `config provider "a": allowed.paths=etc: each path must be absolute`},
 		{
-			"missing path", map[string]string{"config.providers": "a", "config.providers.a.class": "directory", "config.providers.a.param.allowed.paths": dir + "/gone"},
+			"missing path",
+			map[string]string{"config.providers": "a", "config.providers.a.class": "directory", "config.providers.a.param.allowed.paths": dir + "/gone"},
 			`config provider "a": allowed.paths=` + dir + "/gone: each path must exist and be readable: no such file or directory",
 		},
 		{"mistyped parameter", map[string]string{"config.providers": "a", "config.providers.a.class": "file", "config.providers.a.param.allowed.path": dir}, `config.providers.a.param.allowed.path: the file provider has no such parameter; did you mean "allowed.paths"?`},
 		{"bad pattern", map[string]string{"config.providers": "a", "config.providers.a.class": "env", "config.providers.a.param.allowlist.pattern": "("}, `config provider "a": allowlist.pattern=(: not a regular expression`},
 		{
-			"reference to a later provider", map[string]string{
+			"reference to a later provider",
+			map[string]string{
 				"config.providers": "a,b", "config.providers.a.class": "file", "config.providers.a.param.allowed.paths": "${b:X}", "config.providers.b.class": "env",
 			},
 			`parameters of config provider "a": "allowed.paths" names ${b:X}, and there is no config provider "b": config.providers of the worker lists none`,
@@ -271,8 +273,12 @@ func TestAllowlistPatternMatchesWholeNamesAsInJava(t *testing.T) {
 		pattern string
 		want    []string
 	}{
-		{".*", []string{"KAFKA_A", "XKAFKA_A", "KAFKA_AX"}}, {"KAFKA_A", []string{"KAFKA_A"}}, {"KAFKA_A|XKAFKA_A", []string{"KAFKA_A", "XKAFKA_A"}},
-		{"KAFKA_(?!AX).*", []string{"KAFKA_A"}}, {"KAFKA", nil}, {"", nil},
+		{".*", []string{"KAFKA_A", "XKAFKA_A", "KAFKA_AX"}},
+		{"KAFKA_A", []string{"KAFKA_A"}},
+		{"KAFKA_A|XKAFKA_A", []string{"KAFKA_A", "XKAFKA_A"}},
+		{"KAFKA_(?!AX).*", []string{"KAFKA_A"}},
+		{"KAFKA", nil},
+		{"", nil},
 	} {
 		r := newResolver(t, environ, map[string]string{"env.param.allowlist.pattern": row.pattern})
 		var got []string

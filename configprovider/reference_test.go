@@ -28,7 +28,13 @@ func TestReferencesAreSplitAtTheFirstTwoColons(t *testing.T) {
 		{"${a:${b:c}}", []parts{{"a", "${b", "c"}}},
 		{"${a:b>}$<c:d}>", []parts{{"a", "", "b>"}, {"c", "", "d}"}}},
 		{"${a:b\nc}", []parts{{"a", "", "b\nc"}}},
-		{"${a}", nil}, {"${a:b", nil}, {"$<a:b}", nil}, {"$a:b", nil}, {"{a:b}", nil}, {"<a:b>", nil}, {"", nil},
+		{"${a}", nil},
+		{"${a:b", nil},
+		{"$<a:b}", nil},
+		{"$a:b", nil},
+		{"{a:b}", nil},
+		{"<a:b>", nil},
+		{"", nil},
 	} {
 		var got []parts
 		for _, r := range References(row.value) {
