@@ -19,7 +19,7 @@ func TestMetadataIsReadBack(t *testing.T) {
 		{ID: "a:1", Incarnation: 1700000000000, Meta: Meta{URL: "http://a:1", Version: "0.1"}},
 		{ID: "[::1]:8083", Incarnation: 1, Meta: Meta{URL: "https://[::1]:8083"}, Load: 1 << 30},
 		{ID: "a#b:1", Incarnation: 2, Meta: Meta{URL: "http://proxy/", Labels: map[string]string{"zone": "ä", "": ""}}},
-		{ID: "a:1", Incarnation: 1, Meta: Meta{URL: "http://a:1"}, LabelsInLog: true},
+		{ID: "a:1", Incarnation: 1, Meta: Meta{URL: "http://a:1"}, LabelsInLog: true, Ready: true},
 	} {
 		got, err := parseMember(nodeName(m.ID, m.Incarnation), appendMeta(nil, m))
 		if err != nil {

@@ -253,6 +253,24 @@ func TestLoadIsToldToTheOthers(t *testing.T) {
 	b.until("a's load", func(m []Member) bool { return m[0].Load == 1<<20 })
 }
 
+func TestReadinessIsToldAtOnce(t *testing.T) {
+	t.Parallel()
+	a := start(t, "a:1", Options{})
+	b := start(t, "b:1", Options{Join: []string{a.address()}})
+	b.sees("a:1", "b:1")
+	began := time.Now()
+	for range 2 {
+		a.SetLoad(float64(time.Since(began))) // which waits for its interval
+		a.SetReady(true)
+		b.until("a is ready", func(m []Member) bool { return m[0].Ready })
+		a.SetReady(false)
+		b.until("a is not ready", func(m []Member) bool { return !m[0].Ready })
+	}
+	if took := time.Since(began); took > loadInterval {
+		t.Errorf("four changes took %v", took)
+	}
+}
+
 func TestTwoProcessesWithOneNameAreReported(t *testing.T) {
 	t.Parallel()
 	a := start(t, "a:1", Options{})
