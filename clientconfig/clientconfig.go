@@ -10,10 +10,8 @@
 package clientconfig
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -40,7 +38,8 @@ type Client struct {
 	// Dial connects to a broker, and makes the TLS handshake where security.protocol asks for it. It gives up
 	// after socket.connection.setup.timeout.ms, which grows with each failure in a row up to
 	// socket.connection.setup.timeout.max.ms (KIP-601).
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial   DialFunc
+	dialer *dialer
 	// User is the SASL user name as it resolved; it is empty without SASL. The
 	// Report shows it only where it was written literally.
 	User config.Secret
@@ -93,6 +92,9 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s settings: %s", e.Kind, strings.Join(texts, "; "))
 }
 
+// DialWith is Dial over connections that tcp opens.
+func (c *Client) DialWith(tcp DialFunc) DialFunc { return c.dialer.over(tcp).dial }
+
 // Build compiles the settings of one client; see Layers for where they come
 // from. It reads keystores, and nothing else from outside. The error is an
 // *Error naming everything that is wrong.
@@ -120,7 +122,8 @@ func Build(settings config.Settings, kind Kind) (*Client, error) {
 		return nil, err
 	}
 	c.Opts = append(r.opts, security.opts...)
-	c.Dial = newDialer(security.tls, r.setupTimeout, r.setupTimeoutMax).dial
+	c.dialer = newDialer(security.tls, r.setupTimeout, r.setupTimeoutMax)
+	c.Dial = c.dialer.dial
 	c.User = security.user
 	c.Report = r.report
 	return c, nil

@@ -9,10 +9,14 @@ import (
 	"time"
 )
 
+// DialFunc opens a connection, as net.Dialer.DialContext does.
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // dialer connects with a time limit that doubles with each failure in a row
 // (KIP-601), for each address on its own.
 type dialer struct {
 	tls        *tlsSettings // nil for plain TCP
+	tcp        DialFunc
 	first, max time.Duration
 
 	mu    sync.Mutex
@@ -24,7 +28,7 @@ type dialer struct {
 const maxFailing = 1024
 
 func newDialer(tls *tlsSettings, first, longest time.Duration) *dialer {
-	return &dialer{tls: tls, first: first, max: longest, fails: map[string]int{}}
+	return &dialer{tls: tls, tcp: new(net.Dialer).DialContext, first: first, max: longest, fails: map[string]int{}}
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
@@ -36,7 +40,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 }
 
 func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
+	conn, err := d.tcp(ctx, network, address)
 	if err != nil || d.tls == nil {
 		return conn, err
 	}
@@ -77,4 +81,11 @@ func (d *dialer) remember(address string, err error) {
 		clear(d.fails)
 	}
 	d.fails[address]++
+}
+
+// over returns a dialer like d that opens its connections with tcp.
+func (d *dialer) over(tcp DialFunc) *dialer {
+	o := newDialer(d.tls, d.first, d.max)
+	o.tcp = tcp
+	return o
 }

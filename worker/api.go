@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"barnabas/config"
 	"barnabas/connector"
 )
 
@@ -76,8 +77,8 @@ type TaskInfo struct {
 type InstanceState struct {
 	State    string  `json:"state"`
 	WorkerID string  `json:"worker_id"`
-	Trace    string  `json:"trace,omitempty"`
 	Version  *string `json:"version"`
+	Trace    string  `json:"trace,omitempty"`
 }
 
 // TaskState is the state of a task.
@@ -85,8 +86,8 @@ type TaskState struct {
 	ID       int     `json:"id"`
 	State    string  `json:"state"`
 	WorkerID string  `json:"worker_id"`
-	Trace    string  `json:"trace,omitempty"`
 	Version  *string `json:"version"`
+	Trace    string  `json:"trace,omitempty"`
 }
 
 // ConnectorStatus is the state of a connector and its tasks.
@@ -152,6 +153,9 @@ const (
 	Stopped TargetState = "STOPPED"
 )
 
+// ConfigInfos is the answer to config/validate.
+type ConfigInfos = config.Infos
+
 // OffsetEntry is one entry of Connect's GET /connectors/{name}/offsets.
 type OffsetEntry struct {
 	Partition json.RawMessage `json:"partition"`
@@ -176,8 +180,8 @@ var _ interface {
 	Restart(ctx context.Context, name string) error                      // the connector instance alone, by its owner
 	RestartFlagged(ctx context.Context, name string, includeTasks, onlyFailed bool) (ConnectorStatus, error)
 	RestartTask(ctx context.Context, id TaskID) error
-	PublishTasks(ctx context.Context, name string, tasks []map[string]string) error // internal, for the owner of a connector
-	SessionKey() (key []byte, algorithm string, ok bool)                            // what internal requests are signed with
+	PublishTasks(ctx context.Context, name string, generation int64, tasks []map[string]string) error // internal, for the owner of a connector
+	SessionKey() (key []byte, algorithm string, ok bool)                                              // what internal requests are signed with
 	Plugins() []PluginInfo
 	Validate(ctx context.Context, class string, config map[string]string) (ConfigInfos, error)
 	Members() []Member

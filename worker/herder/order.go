@@ -54,7 +54,7 @@ type (
 		IncludeTasks bool
 		OnlyFailed   bool
 	}
-	// PutTasks publishes the task configurations that a connector instance has planned. Gen names
+	// PutTasks publishes the task configurations that a connector instance has planned. Gen, if not 0, names
 	// the instance's run: an instance that has been replaced is refused.
 	PutTasks struct {
 		Name  string
@@ -135,7 +135,7 @@ func (d *draft) putTasks(o PutTasks) error {
 		return ErrStopped
 	}
 	unit := Unit{o.Name, ConnectorUnit}
-	if a := m.assignments[m.owner[unit]]; a == nil || a.units[unit].gen != o.Gen {
+	if a := m.assignments[m.owner[unit]]; o.Gen != 0 && (a == nil || a.units[unit].gen != o.Gen) {
 		return ErrStale
 	}
 	var have []map[string]string

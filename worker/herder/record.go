@@ -227,6 +227,9 @@ func unpackUnits(packed map[string]string) ([]Unit, error) {
 			if err != nil || last < first || last > maxTasks {
 				return nil, fmt.Errorf("units of %q: %q is neither c, a task nor a range of tasks", name, part)
 			}
+			if len(units) > 4*maxTasks {
+				return nil, fmt.Errorf("units of %q: too many", name)
+			}
 			for t := first; t <= last; t++ {
 				units = append(units, Unit{name, int(t)})
 			}

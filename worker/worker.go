@@ -1,0 +1,315 @@
+// Package worker is one member of the cluster: it turns the decisions of worker/herder into deeds, and what
+// happens (records read, members come and gone, runs ended, time) into the herder's
+// events.
+//
+// One goroutine, loop, owns the machine. Everything else reaches it through
+// events or through ask. Nothing here decides what runs where.
+//
+// Easy to get wrong: the lease counts from the moment the end of the config topic
+// was asked for, on the monotonic clock; times passed around must keep their
+// monotonic reading.
+package worker
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"barnabas/clientconfig"
+	"barnabas/config"
+	"barnabas/configprovider"
+	"barnabas/connector"
+	"barnabas/worker/gossip"
+	"barnabas/worker/herder"
+	"barnabas/worker/store"
+	"barnabas/worker/task"
+)
+
+// Options is what a worker needs. All fields are needed unless they say otherwise.
+type Options struct {
+	// File is the worker file, checked and resolved.
+	File config.Worker
+	// Resolver resolves the references of connector configurations.
+	Resolver *configprovider.Resolver
+	// URL is the advertised REST address; its host and port are the worker's id.
+	URL             string
+	ID              string
+	Version, Commit string
+	Log             *slog.Logger
+	Metrics         prometheus.Registerer
+	// Publish sends task configurations to the worker at url.
+	Publish func(ctx context.Context, url, connector string, generation int64, tasks []map[string]string) error
+	// Dialer opens all TCP connections to Kafka; nil: the network's. The demo pulls
+	// the plug of a worker with it.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// Worker is one member of the cluster.
+type Worker struct {
+	o      Options
+	log    *slog.Logger
+	self   herder.Instance
+	base   time.Time // zero of the machine's clock
+	policy clientconfig.Policy
+
+	// Owned by loop.
+	machine    *herder.Machine
+	answers    map[int64]func(herder.Reply)
+	nextOrder  int64
+	keyOrdered bool // a session key is being written
+	left       bool // the orderly end is complete
+	fatal      string
+
+	events chan herder.Event
+	asks   chan func(*herder.Machine)
+	over   chan struct{} // closed when Run has ended
+
+	lease     task.Lease
+	runner    *task.Runner
+	gossip    *gossip.Cluster
+	topics    *topics
+	writer    *statusWriter
+	leader    *leaderWriter
+	clusterID atomic.Pointer[string]
+	waiting   atomic.Pointer[string] // what a starting worker waits for
+	key       atomic.Pointer[store.SessionKeyRecord]
+}
+
+// New checks the options. It opens nothing.
+func New(o Options) (*Worker, error) {
+	policy, err := clientconfig.ParsePolicy(o.File.OverridePolicy, o.File.OverrideAllowlist)
+	if err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		o: o, log: o.Log, policy: policy, base: time.Now(),
+		// The start time: a later process of the same name must have a larger incarnation.
+		self:    herder.Instance{Worker: o.ID, Incarnation: strconv.FormatInt(time.Now().UnixMicro(), 10)},
+		answers: map[int64]func(herder.Reply){},
+		// Enough that a burst of records does not stop their readers; they wait when it is full.
+		events: make(chan herder.Event, 1024),
+		asks:   make(chan func(*herder.Machine)),
+		over:   make(chan struct{}),
+	}
+	none := ""
+	w.clusterID.Store(&none)
+	w.wait("to start")
+	return w, nil
+}
+
+func (w *Worker) wait(reason string) { w.waiting.Store(&reason) }
+
+func (w *Worker) now() time.Duration { return time.Since(w.base) }
+
+// at turns a time of the machine into one with a monotonic reading.
+func (w *Worker) at(d time.Duration) time.Time { return w.base.Add(d) }
+
+// leaveTimeout bounds an orderly end beyond the time that tasks have to stop.
+const leaveTimeout = 10 * time.Second
+
+// Run joins the cluster and works until ctx ends. Then it stops its tasks, hands them over, says good-bye and
+// returns nil. It returns an error if the worker cannot work or must not.
+func (w *Worker) Run(ctx context.Context) error {
+	defer close(w.over)
+	if err := w.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	// The parts outlive ctx: an orderly end needs them.
+	parts, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	g, parts := errgroup.WithContext(parts)
+	g.Go(func() error { return w.topics.run(parts) })
+	g.Go(func() error { return w.writer.run(parts) })
+	g.Go(func() error { return w.leader.run(parts) })
+	g.Go(func() error { return w.gossip.Run(parts) })
+	g.Go(func() error { return w.listen(parts) })
+	g.Go(func() error {
+		err := w.loop(ctx, parts)
+		w.runner.Wait()
+		stop(errOver)
+		return err
+	})
+	if err := g.Wait(); err != nil && !errors.Is(context.Cause(parts), errOver) {
+		return err
+	}
+	return nil
+}
+
+// errOver ends the parts of a worker whose loop has ended well.
+var errOver = errors.New("the worker has ended")
+
+// prepare makes clients, checks the internal topics, and makes the machine.
+func (w *Worker) prepare(ctx context.Context) error {
+	w.wait("for the Kafka cluster at " + strings.Join(w.o.File.BootstrapServers, ","))
+	t, err := newTopics(ctx, w)
+	if err != nil {
+		return err
+	}
+	w.topics = t
+	if w.gossip, err = gossip.New(w.gossipOptions()); err != nil {
+		return err
+	}
+	w.writer = newStatusWriter(w)
+	timing := herder.DefaultTiming()
+	timing.Lease = w.o.File.Lease
+	timing.Grace = w.o.File.TaskStopTimeout
+	timing.Delay = w.o.File.RebalanceDelay
+	w.machine = herder.New(herder.Config{Timing: timing, Self: herder.Join{
+		Instance: w.self, URL: w.o.URL, Version: w.o.Version, Labels: w.o.File.Labels, At: time.Now().UnixMilli(),
+	}})
+	w.runner = task.NewRunner(task.Options{
+		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Policy: w.policy,
+		Resolve: func(ctx context.Context, written map[string]string) (config.Settings, error) {
+			settings, _, err := w.o.Resolver.Resolve(ctx, written)
+			return settings, err
+		},
+		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
+		Internal: connector.Internal{ClusterID: *w.clusterID.Load(), Topics: []string{
+			w.o.File.ConfigTopic.Name, w.o.File.OffsetTopic.Name, w.o.File.StatusTopic.Name,
+		}},
+		Hooks: task.Hooks{Running: w.running, Ended: w.ended},
+	})
+	w.wait("to have read the internal topics to their end")
+	return nil
+}
+
+// gateBytes bounds what all tasks of a worker hold between fetch and
+// acknowledgement, whatever the number of partitions.
+const gateBytes = 64 << 20
+
+// tick is how often the machine is told that time has passed: fine enough for
+// its shortest wait.
+const tick = 50 * time.Millisecond
+
+// loop owns the machine. ctx ending starts the orderly end.
+func (w *Worker) loop(ctx, parts context.Context) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	asked := ctx.Done()
+	var giveUp <-chan time.Time
+	for {
+		select {
+		case e := <-w.events:
+			w.step(e)
+		case f := <-w.asks:
+			f(w.machine)
+		case <-ticker.C:
+			w.step(herder.Tick{})
+			w.keepSessionKey()
+		case <-w.gossip.Changed():
+			w.step(w.heard())
+		case <-asked:
+			asked = nil
+			w.log.Info("leaving the cluster")
+			giveUp = time.After(w.o.File.TaskStopTimeout + leaveTimeout)
+			w.step(herder.Leave{})
+		case <-giveUp:
+			w.log.Warn("could not say good-bye to the cluster; the others take over when this worker's lease has run out")
+			w.stopAll()
+			return nil
+		case <-parts.Done():
+			w.stopAll()
+			return nil // the part that failed says why
+		}
+		switch {
+		case w.fatal != "":
+			w.stopAll()
+			return errors.New(w.fatal)
+		case w.left:
+			w.log.Info("left the cluster")
+			return nil
+		}
+	}
+}
+
+// stopAll ends all runs at once: this worker has no right to them any more.
+func (w *Worker) stopAll() { w.lease.Renew(time.Now()) }
+
+// step feeds the machine and does what it says.
+func (w *Worker) step(e herder.Event) {
+	w.machine.Step(w.now(), e)
+	out := w.machine.Ready()
+	w.lease.Renew(w.at(out.Lease))
+	w.gossip.SetReady(w.now() < out.Lease)
+	w.left, w.fatal = out.Left, out.Fatal
+	if out.Resign {
+		w.leader.resign()
+	}
+	if out.Stand {
+		w.log.Info("standing for leader")
+		w.leader.stand()
+	}
+	if out.Write != nil {
+		w.leader.write(out.Write)
+	}
+	for _, r := range out.Announce {
+		w.writer.announce(r)
+	}
+	for _, s := range out.Stop {
+		w.runner.Stop(int64(s.Run), w.at(s.Deadline), s.Reason)
+	}
+	for _, s := range out.Start {
+		w.runner.Start(task.Run{
+			ID: int64(s.Run), Connector: s.Unit.Connector, Task: s.Unit.Task, Generation: s.Gen, Config: s.Config, Tasks: s.Tasks,
+		})
+	}
+	for _, i := range out.Idle {
+		w.idle(i)
+	}
+	for _, r := range out.Replies {
+		if answer := w.answers[r.ID]; answer != nil {
+			delete(w.answers, r.ID)
+			answer(r)
+		}
+	}
+}
+
+// tell brings an event to the loop, unless the worker is over.
+func (w *Worker) tell(e herder.Event) {
+	select {
+	case w.events <- e:
+	case <-w.over:
+	}
+}
+
+// ask runs f in the loop, where it may read the machine.
+func (w *Worker) ask(ctx context.Context, f func(*herder.Machine)) error {
+	done := make(chan struct{})
+	select {
+	case w.asks <- func(m *herder.Machine) { f(m); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return &Error{ErrUnavailable, "This worker is not ready: it waits " + *w.waiting.Load() + "."}
+	case <-w.over:
+		return &Error{ErrUnavailable, "This worker has ended."}
+	}
+}
+
+// read runs f in the loop once the internal topics have been read.
+func (w *Worker) read(ctx context.Context, f func(*herder.Machine) error) error {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	var err error
+	if askErr := w.ask(ctx, func(m *herder.Machine) {
+		if !m.Loaded() {
+			err = &Error{ErrUnavailable, "This worker is not ready: it waits " + *w.waiting.Load() + "."}
+			return
+		}
+		err = f(m)
+	}); askErr != nil {
+		return askErr
+	}
+	return err
+}

@@ -1,0 +1,277 @@
+package worker
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"time"
+
+	"barnabas/config"
+	"barnabas/worker/herder"
+	"barnabas/worker/store"
+	"barnabas/worker/task"
+)
+
+// The states that Kafka Connect knows.
+const (
+	stateUnassigned = "UNASSIGNED"
+	stateRunning    = "RUNNING"
+	stateFailed     = "FAILED"
+	stateRestarting = "RESTARTING"
+)
+
+// leaderWriter does what the herder says about the transactional id, one thing
+// after the other, off the loop.
+type leaderWriter struct {
+	w      *Worker
+	leader *store.Leader
+	jobs   chan func(context.Context)
+}
+
+func newLeaderWriter(w *Worker, l *store.Leader) *leaderWriter {
+	// The herder has at most a stand, a write and a resignation under way; the rest is
+	// slack for a slow broker.
+	return &leaderWriter{w: w, leader: l, jobs: make(chan func(context.Context), 64)}
+}
+
+func (l *leaderWriter) run(ctx context.Context) error {
+	defer l.leader.Resign()
+	for {
+		select {
+		case job := <-l.jobs:
+			job(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *leaderWriter) stand() {
+	l.jobs <- func(ctx context.Context) {
+		err := l.leader.Take(ctx)
+		if err != nil {
+			l.w.log.Warn("could not take the lead", "err", err)
+		}
+		l.w.tell(herder.Stood{OK: err == nil})
+	}
+}
+
+func (l *leaderWriter) resign() {
+	l.jobs <- func(context.Context) { l.leader.Resign() }
+}
+
+func (l *leaderWriter) write(t *herder.Write) {
+	l.jobs <- func(ctx context.Context) {
+		last, err := l.append(ctx, t)
+		if err != nil {
+			l.w.log.Warn("could not write to the config topic", "err", err)
+		} else {
+			l.w.gossip.Hint(last)
+		}
+		l.w.tell(herder.Written{ID: t.ID, OK: err == nil, Offset: last})
+	}
+}
+
+func (l *leaderWriter) append(ctx context.Context, t *herder.Write) (int64, error) {
+	entries := make([]store.Entry, 0, len(t.Records))
+	for _, r := range t.Records {
+		e, err := entry(r)
+		if err != nil {
+			return 0, err
+		}
+		entries = append(entries, e)
+	}
+	return l.leader.Append(ctx, entries)
+}
+
+// statusWriter writes statuses and announcements to the status topic. Of several
+// entries of one key only the newest is written, so what waits is bounded by the
+// number of units and members, however long the topic is out of reach.
+type statusWriter struct {
+	w *Worker
+
+	mu      sync.Mutex
+	waiting map[string]store.Entry
+	order   []string
+	more    chan struct{}
+}
+
+func newStatusWriter(w *Worker) *statusWriter {
+	return &statusWriter{w: w, waiting: map[string]store.Entry{}, more: make(chan struct{}, 1)}
+}
+
+func (s *statusWriter) put(e store.Entry) {
+	s.mu.Lock()
+	key := string(e.Key)
+	if _, ok := s.waiting[key]; !ok {
+		s.order = append(s.order, key)
+	}
+	s.waiting[key] = e
+	s.mu.Unlock()
+	select {
+	case s.more <- struct{}{}:
+	default:
+	}
+}
+
+func (s *statusWriter) take() []store.Entry {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	entries := make([]store.Entry, 0, len(s.order))
+	for _, key := range s.order {
+		entries = append(entries, s.waiting[key])
+	}
+	clear(s.waiting)
+	s.order = nil
+	return entries
+}
+
+// putBack keeps what could not be written, unless there is something newer.
+func (s *statusWriter) putBack(entries []store.Entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range entries {
+		if _, ok := s.waiting[string(e.Key)]; !ok {
+			s.waiting[string(e.Key)] = e
+			s.order = append(s.order, string(e.Key))
+		}
+	}
+}
+
+func (s *statusWriter) run(ctx context.Context) error {
+	for {
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return nil
+		}
+		for entries := s.take(); len(entries) > 0 && ctx.Err() == nil; entries = s.take() {
+			if err := s.w.topics.statusAppender.Append(ctx, entries); err != nil && ctx.Err() == nil {
+				s.w.log.Warn("could not write to the status topic", "err", err)
+				s.putBack(entries)
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+				}
+			}
+		}
+	}
+}
+
+// announce writes one of the herder's records.
+func (s *statusWriter) announce(r herder.Record) {
+	if j, ok := r.(herder.Join); ok {
+		j.Gossip = s.w.gossipAddress()
+		r = j
+	}
+	e, err := entry(r)
+	if err != nil {
+		s.w.log.Error("an announcement cannot be written", "err", err)
+		return
+	}
+	s.put(e)
+}
+
+// state writes the state of a unit.
+func (s *statusWriter) state(u herder.Unit, state, trace string, generation int64, version string) {
+	st := &store.Status{State: state, WorkerID: s.w.self.Worker, Generation: int32(generation)}
+	if trace != "" {
+		st.Trace = &trace
+	}
+	if version != "" {
+		st.Version = &version
+	}
+	if u.IsConnector() {
+		s.put(store.ConnectorStatus{Connector: u.Connector, Status: st}.Entry())
+		return
+	}
+	s.put(store.TaskStatus{Connector: u.Connector, Task: u.Task, Status: st}.Entry())
+}
+
+func unitOf(r task.Run) herder.Unit { return herder.Unit{Connector: r.Connector, Task: r.Task} }
+
+func versionOf(config map[string]string) string {
+	p, err := pluginFor(config["connector.class"])
+	if err != nil {
+		return ""
+	}
+	return p.Version
+}
+
+// running is called when a plugin has started.
+func (w *Worker) running(r task.Run) {
+	w.writer.state(unitOf(r), stateRunning, "", r.Generation, versionOf(r.Config))
+}
+
+// ended is called when a run is over.
+func (w *Worker) ended(r task.Run, err error) {
+	if err != nil {
+		w.log.Error("failed", "connector", r.Connector, "task", r.Task, "err", err)
+		w.writer.state(unitOf(r), stateFailed, err.Error(), r.Generation, versionOf(r.Config))
+	}
+	w.tell(herder.RunEnded{Run: herder.RunID(r.ID), Failed: err != nil})
+}
+
+// idle writes the state of a unit that this worker owns and does not run. It is
+// called in the loop.
+func (w *Worker) idle(i herder.Idle) {
+	config, _, _ := w.machine.Connector(i.Unit.Connector)
+	_, generation, _ := w.machine.Owner(i.Unit)
+	w.writer.state(i.Unit, i.State, "", generation, versionOf(config))
+}
+
+// state returns what is known of a unit: what its present owner has said of it,
+// under its present generation. Anything else is news of a run that is over.
+func (w *Worker) state(m *herder.Machine, u herder.Unit) InstanceState {
+	owner, generation, ok := m.Owner(u)
+	if !ok {
+		return InstanceState{State: stateUnassigned}
+	}
+	st, ok := w.topics.statuses.Connector(u.Connector)
+	if !u.IsConnector() {
+		st, ok = w.topics.statuses.Task(u.Connector, u.Task)
+	}
+	if !ok || st.WorkerID != owner.Worker || st.Generation != int32(generation) {
+		return InstanceState{State: stateUnassigned, WorkerID: owner.Worker}
+	}
+	s := InstanceState{State: st.State, WorkerID: st.WorkerID, Version: st.Version}
+	if st.Trace != nil {
+		s.Trace = *st.Trace
+	}
+	return s
+}
+
+// SessionKey returns the key that requests between workers are signed with
+// (KIP-507), as it stands in the config topic.
+func (w *Worker) SessionKey() (key []byte, algorithm string, ok bool) {
+	k := w.key.Load()
+	if k == nil {
+		return nil, "", false
+	}
+	return []byte(k.Key.Reveal()), k.Algorithm, true
+}
+
+// keepSessionKey has the leader write a session key when there is none or it is
+// too old. It is called in the loop.
+func (w *Worker) keepSessionKey() {
+	_, leads, _ := w.machine.Leader()
+	k := w.key.Load()
+	if !leads || w.keyOrdered || k != nil && time.Since(time.UnixMilli(k.Created)) < w.o.File.SessionKeyTTL {
+		return
+	}
+	raw := make([]byte, 32)
+	if _, err := rand.Read(raw); err != nil {
+		return
+	}
+	w.keyOrdered = true
+	w.give(herder.PutRecord{Record: herder.SessionKey{
+		Value: store.SessionKeyRecord{Key: config.NewSecret(string(raw)), Algorithm: "HmacSHA256", Created: time.Now().UnixMilli()},
+	}}, func(herder.Reply) { w.keyOrdered = false })
+}
+
+// give hands an order to the machine. It and answer are called in the loop.
+func (w *Worker) give(o herder.Order, answer func(herder.Reply)) {
+	w.nextOrder++
+	w.answers[w.nextOrder] = answer
+	w.step(herder.Ordered{ID: w.nextOrder, Order: o})
+}
