@@ -50,11 +50,9 @@ func (l *Log) startDescribe(ctx context.Context, now time.Time) time.Time {
 		resp, err := l.metadataRequest().RequestWith(ctx, l.client)
 		return func() error {
 			d.busy = false
-			var changed bool
 			if err == nil {
-				changed, err = l.learn(resp)
+				_, err = l.learn(resp)
 			}
-			_ = changed
 			if fatal(err) {
 				return err
 			}

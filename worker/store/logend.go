@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -20,7 +21,7 @@ type ends struct {
 	fails    int
 	after    time.Time // when the next question of the interval is due
 	retryAt  time.Time // no question before that
-	reached  bool      // once
+	told     time.Time // the latest that CaughtUp was called with; zero before the first time
 }
 
 // maxAnswered bounds the answers that wait to be reached: while a long log is read, more of them tell
@@ -57,8 +58,14 @@ func (l *Log) startRounds(ctx context.Context, now time.Time) time.Time {
 		e.joining = nil
 		l.ask(ctx, r, 1, false)
 	}
-	due := l.options.Interval > 0 || !e.reached && len(e.answered) == 0
-	if !due || e.asking[0] != nil || len(e.answered) >= maxAnswered {
+	waiting := 0 // of the interval's own: those of ReadToEnd may wait for an open transaction
+	for _, r := range e.answered {
+		if len(r.waiters) == 0 {
+			waiting++
+		}
+	}
+	due := l.options.Interval > 0 || e.told.IsZero() && waiting == 0
+	if !due || e.asking[0] != nil || waiting >= maxAnswered {
 		return time.Time{}
 	}
 	if e.after.After(now) {
@@ -149,26 +156,24 @@ func (l *Log) answer(r *round, slot int) {
 // reach tells who is to know that an end has been reached.
 func (l *Log) reach() {
 	e := &l.ends
-	var sentAt time.Time
-	waiting := e.answered[:0]
-	for _, r := range e.answered {
-		if !l.reached(r) {
-			waiting = append(waiting, r)
-			continue
+	sentAt := e.told
+	e.answered = slices.DeleteFunc(e.answered, func(r *round) bool {
+		if l.reached(r) {
+			if r.sentAt.After(sentAt) {
+				sentAt = r.sentAt
+			}
+			for _, w := range r.waiters {
+				close(w.done)
+			}
+			return true
 		}
-		if r.sentAt.After(sentAt) {
-			sentAt = r.sentAt
-		}
-		for _, w := range r.waiters {
-			close(w.done)
-		}
-	}
-	clear(e.answered[len(waiting):])
-	e.answered = waiting
-	if sentAt.IsZero() {
+		// Nobody waits any more.
+		return len(r.waiters) > 0 && !slices.ContainsFunc(r.waiters, func(w *waiter) bool { return w.ctx.Err() == nil })
+	})
+	if !sentAt.After(e.told) {
 		return
 	}
-	e.reached = true
+	e.told = sentAt
 	if l.options.CaughtUp != nil {
 		l.options.CaughtUp(sentAt)
 	}
