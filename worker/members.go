@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/url"
 	"strconv"
 	"syscall"
 	"time"
@@ -46,6 +47,18 @@ func (w *Worker) gossipAddress() string {
 	return ""
 }
 
+// awaitGossip waits until gossip listens: the others learn its address from this
+// worker's join record.
+func (w *Worker) awaitGossip(ctx context.Context) {
+	for w.gossipAddress() == "" {
+		select {
+		case <-w.gossip.Changed():
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // listen acts on hints, tells the load, and watches the leader's address.
 func (w *Worker) listen(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
@@ -75,10 +88,10 @@ func (w *Worker) listen(ctx context.Context) error {
 func (w *Worker) probeLeader(ctx context.Context) {
 	var leader herder.Join
 	var self bool
-	if err := w.ask(ctx, func(m *herder.Machine) { leader, self, _ = m.Leader() }); err != nil || self || leader.Gossip == "" {
+	if err := w.ask(ctx, func(m *herder.Machine) { leader, self, _ = m.Leader() }); err != nil || self || leader.URL == "" {
 		return
 	}
-	if refused(ctx, leader.Gossip) {
+	if u, err := url.Parse(leader.URL); err == nil && refused(ctx, u.Host) {
 		w.log.Log(ctx, slog.LevelDebug, "the leader's address refuses connections", "leader", leader.Worker)
 		w.tell(herder.Refused{})
 	}

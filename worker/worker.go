@@ -102,6 +102,27 @@ func New(o Options) (*Worker, error) {
 	none := ""
 	w.clusterID.Store(&none)
 	w.wait("to start")
+	if w.gossip, err = gossip.New(w.gossipOptions()); err != nil {
+		return nil, err
+	}
+	w.writer = newStatusWriter(w)
+	timing := herder.DefaultTiming()
+	timing.Lease = w.o.File.Lease
+	timing.Grace = w.o.File.TaskStopTimeout
+	timing.Delay = w.o.File.RebalanceDelay
+	w.machine = herder.New(herder.Config{Timing: timing, Self: herder.Join{
+		Instance: w.self, URL: w.o.URL, Version: w.o.Version, Labels: w.o.File.Labels, At: time.Now().UnixMilli(),
+	}})
+	w.runner = task.NewRunner(task.Options{
+		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Policy: w.policy,
+		Resolve: func(ctx context.Context, written map[string]string) (config.Settings, error) {
+			settings, _, err := w.o.Resolver.Resolve(ctx, written)
+			return settings, err
+		},
+		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
+		Internal: w.internal,
+		Hooks:    task.Hooks{Running: w.running, Ended: w.ended},
+	})
 	return w, nil
 }
 
@@ -135,6 +156,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.gossip.Run(parts) })
 	g.Go(func() error { return w.listen(parts) })
 	g.Go(func() error {
+		w.awaitGossip(parts)
 		err := w.loop(ctx, parts)
 		w.runner.Wait()
 		stop(errOver)
@@ -149,7 +171,7 @@ func (w *Worker) Run(ctx context.Context) error {
 // errOver ends the parts of a worker whose loop has ended well.
 var errOver = errors.New("the worker has ended")
 
-// prepare makes clients, checks the internal topics, and makes the machine.
+// prepare waits for the worker cluster's Kafka and checks the internal topics.
 func (w *Worker) prepare(ctx context.Context) error {
 	w.wait("for the Kafka cluster at " + strings.Join(w.o.File.BootstrapServers, ","))
 	t, err := newTopics(ctx, w)
@@ -157,31 +179,14 @@ func (w *Worker) prepare(ctx context.Context) error {
 		return err
 	}
 	w.topics = t
-	if w.gossip, err = gossip.New(w.gossipOptions()); err != nil {
-		return err
-	}
-	w.writer = newStatusWriter(w)
-	timing := herder.DefaultTiming()
-	timing.Lease = w.o.File.Lease
-	timing.Grace = w.o.File.TaskStopTimeout
-	timing.Delay = w.o.File.RebalanceDelay
-	w.machine = herder.New(herder.Config{Timing: timing, Self: herder.Join{
-		Instance: w.self, URL: w.o.URL, Version: w.o.Version, Labels: w.o.File.Labels, At: time.Now().UnixMilli(),
-	}})
-	w.runner = task.NewRunner(task.Options{
-		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Policy: w.policy,
-		Resolve: func(ctx context.Context, written map[string]string) (config.Settings, error) {
-			settings, _, err := w.o.Resolver.Resolve(ctx, written)
-			return settings, err
-		},
-		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
-		Internal: connector.Internal{ClusterID: *w.clusterID.Load(), Topics: []string{
-			w.o.File.ConfigTopic.Name, w.o.File.OffsetTopic.Name, w.o.File.StatusTopic.Name,
-		}},
-		Hooks: task.Hooks{Running: w.running, Ended: w.ended},
-	})
 	w.wait("to have read the internal topics to their end")
 	return nil
+}
+
+// internal names what connectors must leave alone.
+func (w *Worker) internal() connector.Internal {
+	f := w.o.File
+	return connector.Internal{ClusterID: *w.clusterID.Load(), Topics: []string{f.ConfigTopic.Name, f.OffsetTopic.Name, f.StatusTopic.Name}}
 }
 
 // gateBytes bounds what all tasks of a worker hold between fetch and

@@ -63,8 +63,8 @@ func Source() connector.Plugin {
 		// As in Connect: on a source connector consumer.override.* passes every policy.
 		Overrides:    []string{"producer"},
 		Validate:     validateSource,
-		NewConnector: func() connector.Connector { return nil },
-		NewTask:      func() connector.Task { return nil },
+		NewConnector: func() connector.Connector { return &sourceConnector{} },
+		NewTask:      func() connector.Task { return &sourceTask{} },
 	}
 }
 

@@ -36,9 +36,12 @@ const (
 // own judgement (kerr.IsRetriable) is asked last: it says "not retriable" also
 // of what an operator mends in a minute, and MirrorMaker's tasks die of that.
 func classify(err error) trouble {
+	var final *finalError
 	switch {
 	case err == nil:
 		return passing
+	case errors.As(err, &final):
+		return fatal
 	case is(err, kgo.ErrClientClosed, context.Canceled, kgo.ErrAborting):
 		return ended
 
@@ -72,6 +75,14 @@ func classify(err error) trouble {
 	// Retriable, or from the network: refused, reset, timed out, unknown host.
 	return passing
 }
+
+// finalError is one of our own that no waiting mends.
+type finalError struct{ err error }
+
+func (e *finalError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error itself.
+func (e *finalError) Unwrap() error { return e.err }
 
 func is(err error, any ...error) bool {
 	for _, target := range any {

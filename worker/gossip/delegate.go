@@ -98,7 +98,7 @@ func (c *Cluster) self() Member {
 	return Member{
 		ID: c.o.Name, Incarnation: c.o.Incarnation, Meta: c.o.Meta,
 		LabelsInLog: c.o.LabelsInLog && !c.labelsFit(), Ready: c.ready.Load(),
-		Load:        math.Float64frombits(c.load.Load()),
+		Load: math.Float64frombits(c.load.Load()),
 	}
 }
 

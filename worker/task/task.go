@@ -49,7 +49,7 @@ type Options struct {
 	// Dialer opens TCP connections for the tasks; nil: the network's.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// Internal names the topics that no connector may touch.
-	Internal connector.Internal
+	Internal func() connector.Internal
 	Hooks    Hooks
 }
 
@@ -253,7 +253,7 @@ func (t *Runner) work(ctx context.Context, run *running, log *slog.Logger) (err 
 		}
 		return plugin.NewConnector().Run(ctx, connector.Context{
 			Name: run.Connector, Settings: settings, MaxTasks: values.Int("tasks.max"), Log: log, Metrics: metrics,
-			Clients: clients.api(), Tasks: run.Tasks, Started: started, Internal: t.o.Internal,
+			Clients: clients.api(), Tasks: run.Tasks, Started: started, Internal: t.o.Internal(),
 			SetTasks: func(ctx context.Context, tasks []map[string]string) error {
 				return t.o.Publish(ctx, run.Connector, run.Generation, tasks)
 			},
