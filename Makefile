@@ -1,6 +1,34 @@
-# What there is to do here; each target is a line or two, and CI runs the same.
+# What there is to do here. Each target is a line or two: what CI runs is what
+# a person runs.
 
-kafka: ## jars of Kafka, Connect and MirrorMaker 2 for the tests, in .cache
+version := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+ldflags := -s -w -X main.version=$(version)
+
+build: ## the binary, static, in bin/
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(ldflags)' -o bin/barnabas ./cmd/barnabas
+
+demo: build ## everything in one process, ending with a proof; needs nothing but Go
+	bin/barnabas demo
+
+test: ## all tests, with real Kafka and Docker where they can be had
+	.ci/test
+
+check: ## format, vet, lint, vulnerabilities
+	.ci/check
+
+sim: ## long simulation of clusters: SEEDS=100000, or SEED=n to replay one
+	go test ./worker/herder -count=1 -timeout 24h -v -run Simulation -sim.seeds=$(or $(SEEDS),100000) $(if $(SEED),-sim.seed=$(SEED))
+
+up: ## two Kafka clusters and three workers with docker compose
+	docker/up
+
+down: ## stop what make up has started, and forget its data
+	docker/down
+
+kafka: ## jars of Kafka, Connect and MirrorMaker 2 for the tests, in .cache/
 	.ci/kafka
 
-.PHONY: kafka
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
+
+.PHONY: build demo test check sim up down kafka help
