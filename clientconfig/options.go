@@ -84,10 +84,14 @@ func (r *reader) common() {
 		}
 		r.opts = append(r.opts, kgo.ConnIdleTimeout(r.within(key, d, 100*time.Millisecond, 15*time.Minute)))
 	}
+	// kgo's 5 s between two looks would be the time that a moved leader or a new topic stays unseen.
+	minAge := 100 * time.Millisecond
 	if key := "metadata.max.age.ms"; r.has(key) {
 		d := r.within(key, r.millis(key, 5*time.Minute, 0), 10*time.Millisecond, time.Hour)
-		r.opts = append(r.opts, kgo.MetadataMaxAge(d), kgo.MetadataMinAge(min(d, 5*time.Second)))
+		r.opts = append(r.opts, kgo.MetadataMaxAge(d))
+		minAge = min(d, minAge)
 	}
+	r.opts = append(r.opts, kgo.MetadataMinAge(minAge))
 	if r.has("retry.backoff.ms") || r.has("retry.backoff.max.ms") {
 		first := r.millis("retry.backoff.ms", 100*time.Millisecond, 0)
 		longest := r.millis("retry.backoff.max.ms", time.Second, 0)
