@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -162,14 +163,25 @@ func (t *topics) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// trouble logs what keeps a topic from being read. The log goes on trying.
+// trouble logs what keeps a topic from being read, not more than once a minute.
+// The log goes on trying. It is called from that log's goroutine alone.
 func (w *Worker) trouble(topic string) func(error) {
+	var shown time.Time
 	return func(err error) {
-		if err == nil {
-			w.log.Info("internal topic can be read again", "topic", topic)
-			return
+		level := slog.LevelDebug
+		if time.Since(shown) > time.Minute {
+			level = slog.LevelWarn
 		}
-		w.log.Warn("internal topic cannot be read", "topic", topic, "err", err)
+		switch {
+		case err != nil:
+			if level == slog.LevelWarn {
+				shown = time.Now()
+			}
+			w.log.Log(context.Background(), level, "internal topic cannot be read", "topic", topic, "err", err)
+		case !shown.IsZero():
+			shown = time.Time{}
+			w.log.Info("internal topic can be read again", "topic", topic)
+		}
 	}
 }
 

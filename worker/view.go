@@ -127,9 +127,13 @@ func (w *Worker) TaskConfigs(ctx context.Context, name string) (tasks []TaskInfo
 }
 
 // Members returns the members of the cluster as this worker sees them, by id.
-func (w *Worker) Members() (members []Member) {
+func (w *Worker) Members() []Member {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
+	return w.membersWithin(ctx)
+}
+
+func (w *Worker) membersWithin(ctx context.Context) (members []Member) {
 	heard := w.gossip.Members()
 	_ = w.ask(ctx, func(m *herder.Machine) {
 		joins, present := m.Members()

@@ -13,6 +13,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"strconv"
@@ -50,6 +51,8 @@ type Options struct {
 	// Dialer opens all TCP connections to Kafka; nil: the network's. The demo pulls
 	// the plug of a worker with it.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// Crash, when it is closed, ends the worker without a good-bye to anybody, as kill -9 would. nil: never.
+	Crash <-chan struct{}
 }
 
 // Worker is one member of the cluster.
@@ -140,6 +143,9 @@ const leaveTimeout = 10 * time.Second
 // returns nil. It returns an error if the worker cannot work or must not.
 func (w *Worker) Run(ctx context.Context) error {
 	defer close(w.over)
+	if err := w.o.Metrics.Register(collector{w}); err != nil {
+		return fmt.Errorf("register the worker's metrics: %w", err)
+	}
 	if err := w.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -223,6 +229,9 @@ func (w *Worker) loop(ctx, parts context.Context) error {
 			w.log.Warn("could not say good-bye to the cluster; the others take over when this worker's lease has run out")
 			w.stopAll()
 			return nil
+		case <-w.o.Crash:
+			w.stopAll()
+			return nil
 		case <-parts.Done():
 			w.stopAll()
 			return nil // the part that failed says why
@@ -246,7 +255,9 @@ func (w *Worker) step(e herder.Event) {
 	w.machine.Step(w.now(), e)
 	out := w.machine.Ready()
 	w.lease.Renew(w.at(out.Lease))
-	w.gossip.SetReady(w.now() < out.Lease)
+	// Not ready well before the lease is over, so that the others can begin to take
+	// over: they have to wait for a whole lease from then on.
+	w.gossip.SetReady(w.now() < out.Lease-w.o.File.Lease/2)
 	w.left, w.fatal = out.Left, out.Fatal
 	if out.Resign {
 		w.leader.resign()

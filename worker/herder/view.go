@@ -1,6 +1,8 @@
 package herder
 
-import "maps"
+import (
+	"slices"
+)
 
 // This file is what the worker reads of its machine, to answer questions. The
 // maps returned are the machine's own: they must not be changed, and they are
@@ -39,8 +41,21 @@ func (m *Machine) Owner(u Unit) (i Instance, gen int64, ok bool) {
 	return a.Instance, a.units[u].gen, true
 }
 
-// Running says whether this worker runs a unit.
-func (m *Machine) Running(u Unit) bool { return m.runs[u] != nil }
+// Running returns how many connectors and tasks run here, and whether some that
+// should wait for their former owner.
+func (m *Machine) Running() (connectors, tasks int, waiting bool) {
+	for u := range m.runs {
+		if u.IsConnector() {
+			connectors++
+		} else {
+			tasks++
+		}
+	}
+	return connectors, tasks, m.waiting
+}
+
+// Mine returns the units that this worker has been given, sorted.
+func (m *Machine) Mine() []Unit { return slices.SortedFunc(mapKeys(m.mine()), compareUnits) }
 
 // Leader returns who leads, and whether this worker does and may take orders.
 func (m *Machine) Leader() (leader Join, self, ok bool) {
@@ -84,6 +99,3 @@ func (m *Machine) Epoch() (epoch, version int64) { return m.leader.Epoch, m.vers
 
 // Loaded says whether both topics have been read to their end once.
 func (m *Machine) Loaded() bool { return m.loaded && m.statusLoaded }
-
-// Assignments returns who has been given what.
-func (m *Machine) Assignments() map[Unit]string { return maps.Clone(m.owner) }

@@ -100,26 +100,3 @@ func (c *clients) close() {
 		cl.Close()
 	}
 }
-
-// KafkaLog passes the log of franz-go on. What it calls info is our debug.
-func KafkaLog(log *slog.Logger) kgo.Logger { return kafkaLog{log} }
-
-type kafkaLog struct{ log *slog.Logger }
-
-func (k kafkaLog) Level() kgo.LogLevel {
-	switch {
-	case k.log.Enabled(context.Background(), slog.LevelDebug):
-		return kgo.LogLevelInfo
-	case k.log.Enabled(context.Background(), slog.LevelWarn):
-		return kgo.LogLevelWarn
-	}
-	return kgo.LogLevelError
-}
-
-func (k kafkaLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	to := slog.LevelDebug
-	if level == kgo.LogLevelError || level == kgo.LogLevelWarn {
-		to = slog.LevelWarn
-	}
-	k.log.Log(context.Background(), to, msg, keyvals...)
-}
