@@ -46,7 +46,8 @@ type LogOptions struct {
 	// Interval is how often to ask for the end of the log. Default 500 ms; negative:
 	// only until the log has been read for the first time, and for ReadToEnd.
 	Interval time.Duration
-	// RequestTimeout bounds a question to a broker. Default 3 s.
+	// RequestTimeout bounds a question to a broker. Default 2 s; less than half a lease, so that one
+	// dead connection does not cost it.
 	RequestTimeout time.Duration
 }
 
@@ -88,7 +89,7 @@ func NewLog(o LogOptions) *Log {
 		o.Interval = 500 * time.Millisecond
 	}
 	if o.RequestTimeout <= 0 {
-		o.RequestTimeout = 3 * time.Second
+		o.RequestTimeout = 2 * time.Second
 	}
 	return &Log{
 		options: o, asks: make(chan *waiter), ended: make(chan struct{}),
@@ -101,7 +102,9 @@ func NewLog(o LogOptions) *Log {
 // the log cannot be followed: ErrRecreated, ErrTruncated, ErrOverrun. All else is tried again, with growing pauses.
 func (l *Log) Run(ctx context.Context) error {
 	defer close(l.ended)
-	client, err := kgo.NewClient(l.options.Client...)
+	// A connection that does not answer is given up as fast as a request, so that the
+	// next one gets a new connection.
+	client, err := kgo.NewClient(append(slices.Clone(l.options.Client), kgo.RequestTimeoutOverhead(l.options.RequestTimeout))...)
 	if err != nil {
 		return fmt.Errorf("log of %s: %w", l.options.Topic, err)
 	}

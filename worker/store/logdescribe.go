@@ -20,6 +20,9 @@ type partition struct {
 	epoch    int32 // of the leader; -1 if the brokers do not say
 	position int64 // the next offset to read: all below has been applied
 	fresh    bool  // nothing has been fetched, so position may be anywhere
+	// confirmed says that this leader, in this epoch, has let us fetch at position: it has what we have
+	// read. Until then, where it says that the log ends means nothing.
+	confirmed bool
 	last     int32 // epoch of the last batch below position; -1 if unknown
 
 	open map[int64]bool // producers in the middle of a transaction, as read
@@ -46,8 +49,8 @@ func (l *Log) startDescribe(ctx context.Context, now time.Time) time.Time {
 		return d.after
 	}
 	d.busy = true
-	l.send(ctx, l.options.RequestTimeout, func(ctx context.Context) func() error {
-		resp, err := l.metadataRequest().RequestWith(ctx, l.client)
+	l.send(ctx, l.options.RequestTimeout, func(asking context.Context) func() error {
+		resp, err := l.metadataRequest().RequestWith(asking, l.client)
 		return func() error {
 			d.busy = false
 			if err == nil {
@@ -123,7 +126,7 @@ func (l *Log) learn(resp *kmsg.MetadataResponse) (changed bool, err error) {
 			continue
 		}
 		p.leader, p.epoch, changed = leader, tp.LeaderEpoch, true
-		p.retryAt = time.Time{}
+		p.confirmed, p.retryAt = false, time.Time{}
 	}
 	l.forgetFetchers()
 	return changed, nil

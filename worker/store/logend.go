@@ -92,11 +92,11 @@ func (l *Log) ask(ctx context.Context, r *round, slot int, committed bool) {
 	r.open, r.ends, r.sentAt = len(byBroker), map[int32]int64{}, time.Now()
 	for broker, parts := range byBroker {
 		req := l.listRequest(parts, -1, committed)
-		l.send(ctx, l.options.RequestTimeout, func(ctx context.Context) func() error {
-			ends, err := l.list(ctx, broker, req)
+		l.send(ctx, l.options.RequestTimeout, func(asking context.Context) func() error {
+			ends, err := l.list(asking, broker, req)
 			var meta kmsg.Response
 			if err == nil {
-				meta, err = l.client.Broker(int(broker)).Request(ctx, l.metadataRequest())
+				meta, err = l.client.Broker(int(broker)).Request(asking, l.metadataRequest())
 			}
 			return func() error {
 				described, _ := meta.(*kmsg.MetadataResponse)
@@ -182,7 +182,7 @@ func (l *Log) reach() {
 func (l *Log) reached(r *round) bool {
 	for _, p := range l.parts {
 		end, asked := r.ends[p.id]
-		if !asked || p.position < end {
+		if !asked || !p.confirmed || p.position < end {
 			return false
 		}
 	}
@@ -194,6 +194,7 @@ func (l *Log) reached(r *round) bool {
 func (l *Log) listRequest(parts []*partition, timestamp int64, committed bool) *kmsg.ListOffsetsRequest {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
+	req.TimeoutMillis = 0 // for tiered logs, which ours are not; kgo would wait as long for a dead connection
 	if committed {
 		req.IsolationLevel = 1
 	}

@@ -89,11 +89,14 @@ func (l *Log) fetch(ctx context.Context, broker int32, f *fetcher, parts []*part
 		fp.Partition, fp.FetchOffset, fp.PartitionMaxBytes = p.id, p.position, fetchPartitionBytes
 		fp.CurrentLeaderEpoch, fp.LastFetchedEpoch = p.epoch, p.last
 		topic.Partitions = append(topic.Partitions, fp)
+		if !p.confirmed {
+			req.MaxWaitMillis = 0
+		}
 		asked[p.id] = sent{p, p.epoch, p.position}
 	}
 	req.Topics = append(req.Topics, topic)
-	l.send(ctx, fetchWait+l.options.RequestTimeout, func(ctx context.Context) func() error {
-		resp, err := l.client.Broker(int(broker)).Request(ctx, req)
+	l.send(ctx, fetchWait+l.options.RequestTimeout, func(asking context.Context) func() error {
+		resp, err := l.client.Broker(int(broker)).Request(asking, req)
 		return func() error {
 			f.busy = false
 			fetched, _ := resp.(*kmsg.FetchResponse)
@@ -185,7 +188,7 @@ func (l *Log) fetchedPartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 	if rp.ErrorCode != 0 {
 		return got.Err
 	}
-	p.fresh = false
+	p.fresh, p.confirmed = false, true
 	for _, r := range got.Records {
 		l.apply(p, r)
 	}
@@ -239,11 +242,11 @@ func (l *Log) resolve(ctx context.Context, p *partition) {
 	broker, asked := p.leader, []*partition{p}
 	request := func(timestamp int64) *kmsg.ListOffsetsRequest { return l.listRequest(asked, timestamp, false) }
 	earliest, latest := request(-2), request(-1)
-	l.send(ctx, 2*l.options.RequestTimeout, func(ctx context.Context) func() error {
-		starts, err := l.list(ctx, broker, earliest)
+	l.send(ctx, 2*l.options.RequestTimeout, func(asking context.Context) func() error {
+		starts, err := l.list(asking, broker, earliest)
 		var ends map[int32]int64
 		if err == nil {
-			ends, err = l.list(ctx, broker, latest)
+			ends, err = l.list(asking, broker, latest)
 		}
 		return func() error {
 			p.resolving = false
