@@ -82,7 +82,7 @@ func (w *Worker) check(ctx context.Context, written map[string]string) error {
 			b.WriteString("\n" + e)
 		}
 	}
-	fmt.Fprintf(&b, "\nYou can also find the above list of errors at the endpoint `/connector-plugins/%s/config/validate`", class)
+	b.WriteString("\nYou can also find the above list of errors at the endpoint `/connector-plugins/{connectorType}/config/validate`")
 	return &Error{ErrInvalid, b.String()}
 }
 

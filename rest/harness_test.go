@@ -1,0 +1,318 @@
+package rest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"barnabas/config"
+	"barnabas/configprovider"
+	"barnabas/worker"
+)
+
+// cluster is a cluster of real workers with their REST servers, over an
+// embedded Kafka that holds the topic t1.
+type cluster struct {
+	t     *testing.T
+	kafka *kfake.Cluster
+	nodes []*node
+}
+
+// node is one worker.
+type node struct {
+	t      *testing.T
+	url    string
+	id     string
+	worker *worker.Worker
+	levels *fakeLevels
+	client *Client
+	stop   func()
+}
+
+func newCluster(t *testing.T, workers int) *cluster {
+	t.Helper()
+	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "t1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.Close)
+	c := &cluster{t: t, kafka: k}
+	for range workers {
+		c.join()
+	}
+	for _, n := range c.nodes {
+		eventually(t, func() string {
+			members := n.worker.Members()
+			if h := n.worker.Health(); !h.Healthy || len(members) < workers {
+				return "not ready: " + h.Message
+			}
+			for _, m := range members {
+				if m.State != stateAlive {
+					return m.ID + " is " + m.State
+				}
+			}
+			return ""
+		})
+	}
+	return c
+}
+
+func (c *cluster) bootstrap() string { return strings.Join(c.kafka.ListenAddrs(), ",") }
+
+// join starts one more worker.
+func (c *cluster) join() *node {
+	c.t.Helper()
+	l := listen(c.t)
+	n := &node{t: c.t, id: l.Addr().String(), url: "http://" + l.Addr().String(), levels: newFakeLevels()}
+	written := map[string]string{
+		"bootstrap.servers": c.bootstrap(), "group.id": "g", "gossip.bind": "127.0.0.1:0",
+		"config.storage.topic": "configs", "offset.storage.topic": "offsets", "status.storage.topic": "statuses",
+		"config.storage.replication.factor": "1", "offset.storage.replication.factor": "1", "status.storage.replication.factor": "1",
+	}
+	file, problems, _ := config.ParseWorker(config.Literal(written))
+	if len(problems) > 0 {
+		c.t.Fatal(problems)
+	}
+	resolver, err := configprovider.New(c.t.Context(), written, configprovider.Kinds(nil))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	registry := prometheus.NewRegistry()
+	log := slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("worker", n.id)
+	var sessionKey func() ([]byte, string, bool)
+	n.worker, err = worker.New(worker.Options{
+		File: file, Resolver: resolver, ID: n.id, URL: n.url, Version: "4.3.1", Log: log, Metrics: registry,
+		Publish: Publisher(nil, func() ([]byte, string, bool) { return sessionKey() }),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	sessionKey = n.worker.SessionKey
+	server, err := New(Options{
+		Worker: n.worker, Listeners: []net.Listener{l}, Log: log, Metrics: registry, Gatherer: registry, Loggers: n.levels.loggers(),
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	n.client = testClient(c.t, n.url)
+	n.stop = sync.OnceFunc(startAll(c.t, n.worker.Run, server.Run))
+	c.t.Cleanup(n.stop)
+	c.nodes = append(c.nodes, n)
+	return n
+}
+
+// startAll starts functions, the later ones to end first, and returns what ends them and waits.
+func startAll(t *testing.T, runs ...func(context.Context) error) (stop func()) {
+	var stops []func()
+	for _, run := range runs {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- run(ctx) }()
+		stops = append(stops, func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("ended with %v", err)
+			}
+		})
+	}
+	return func() {
+		for i := len(stops) - 1; i >= 0; i-- {
+			stops[i]()
+		}
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// testClient returns a client whose answers are all checked against openapi.yaml.
+func testClient(t *testing.T, urls ...string) *Client {
+	t.Helper()
+	c, err := NewClient(ClientOptions{URLs: urls, Retry: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.http.Transport = &described{t: t, next: c.http.Transport}
+	return c
+}
+
+// leader and follower return a worker that leads, and one that does not.
+func (c *cluster) leader() *node   { return c.byLead(true) }
+func (c *cluster) follower() *node { return c.byLead(false) }
+
+func (c *cluster) byLead(leads bool) *node {
+	c.t.Helper()
+	var found *node
+	eventually(c.t, func() string {
+		for _, n := range c.nodes {
+			for _, m := range n.worker.Members() {
+				if m.Self && m.Leader == leads {
+					found = n
+					return ""
+				}
+			}
+		}
+		return "nobody like that"
+	})
+	return found
+}
+
+// mirror is a configuration that copies t1 within the embedded Kafka.
+func (c *cluster) mirror(more map[string]string) map[string]string {
+	cfg := map[string]string{
+		"connector.class": "MirrorSource", "source.cluster.alias": "A", "target.cluster.alias": "B", "topics": "t1", "tasks.max": "2",
+		"source.cluster.bootstrap.servers": c.bootstrap(), "target.cluster.bootstrap.servers": c.bootstrap(),
+		"replication.factor": "1", "offset-syncs.topic.replication.factor": "1",
+	}
+	for k, v := range more {
+		cfg[k] = v
+	}
+	return cfg
+}
+
+// waitFor waits until a connector and its tasks, if there are that many, are in a state.
+func (n *node) waitFor(name, state string, tasks int) worker.ConnectorStatus {
+	n.t.Helper()
+	var status worker.ConnectorStatus
+	eventually(n.t, func() string {
+		var err error
+		if status, err = n.client.Status(n.t.Context(), name); err != nil {
+			return err.Error()
+		}
+		all := status.Connector.State == state && len(status.Tasks) >= tasks
+		for _, task := range status.Tasks {
+			all = all && task.State == state
+		}
+		if !all {
+			return "not " + state + ": " + toJSON(n.t, status)
+		}
+		return ""
+	})
+	return status
+}
+
+// eventually waits until f returns "", and otherwise fails with what it said last.
+func eventually(t *testing.T, f func() string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		said := f()
+		if said == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(said)
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal(said)
+		}
+	}
+}
+
+func toJSON(t *testing.T, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// reply of a server, read to its end.
+type received struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// ask sends a request with the path as it is written, and checks the answer
+// against openapi.yaml.
+func ask(t *testing.T, base, method, path string, header map[string]string, body *string) received {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, query, _ := strings.Cut(path, "?")
+	u.Opaque, u.RawQuery = "//"+u.Host+target, query
+	var reader io.Reader
+	if body != nil {
+		reader = strings.NewReader(*body)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, base, reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.URL = u
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	client := &http.Client{Transport: &described{t: t, next: http.DefaultTransport}}
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return received{res.StatusCode, res.Header, string(bytes.TrimSpace(b))}
+}
+
+// fakeLevels stands for the process' logger.
+type fakeLevels struct {
+	mu     sync.Mutex
+	levels map[string]LoggerLevel
+}
+
+func newFakeLevels() *fakeLevels {
+	return &fakeLevels{levels: map[string]LoggerLevel{"root": {Level: "INFO"}}}
+}
+
+func (f *fakeLevels) loggers() *Loggers {
+	return &Loggers{
+		Levels: func() map[string]LoggerLevel {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			out := map[string]LoggerLevel{}
+			for k, v := range f.levels {
+				out[k] = v
+			}
+			return out
+		},
+		SetLevel: func(name, level string) []string {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.levels[name].Level == level {
+				return nil
+			}
+			now := time.Now().UnixMilli()
+			f.levels[name] = LoggerLevel{Level: level, LastModified: &now}
+			return []string{name}
+		},
+	}
+}
