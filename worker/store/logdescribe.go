@@ -23,7 +23,7 @@ type partition struct {
 	// confirmed says that this leader, in this epoch, has let us fetch at position: it has what we have
 	// read. Until then, where it says that the log ends means nothing.
 	confirmed bool
-	last     int32 // epoch of the last batch below position; -1 if unknown
+	last      int32 // epoch of the last batch below position; -1 if unknown
 
 	open map[int64]bool // producers in the middle of a transaction, as read
 

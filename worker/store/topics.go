@@ -120,7 +120,10 @@ func (e *ensurer) try(ctx context.Context, t Topic, created *bool) (done bool, e
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	meta, err := e.admin.Metadata(ctx, t.Name)
-	if err != nil {
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed):
+		return true, fmt.Errorf("the worker's principal may not describe it: grant DESCRIBE, READ and WRITE on the topic: %w", err)
+	case err != nil:
 		return !retryable(err), fmt.Errorf("describe: %w", err)
 	}
 	detail := meta.Topics[t.Name]
@@ -131,8 +134,6 @@ func (e *ensurer) try(ctx context.Context, t Topic, created *bool) (done bool, e
 		done, err := e.create(ctx, t, len(meta.Brokers))
 		*created = err == nil
 		return done, err
-	case errors.Is(err, kerr.TopicAuthorizationFailed):
-		return true, fmt.Errorf("the worker's principal may not describe it: grant DESCRIBE, READ and WRITE on the topic: %w", err)
 	case err != nil:
 		return !retryable(err), fmt.Errorf("describe: %w", err)
 	}
