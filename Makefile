@@ -7,6 +7,12 @@ ldflags := -s -w -X main.version=$(version)
 build: ## the binary, static, in bin/
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(ldflags)' -o bin/barnabas ./cmd/barnabas
 
+dist: ## what the image is made of where it is not compiled in the image
+	mkdir -p dist/data
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(ldflags)' -o dist/barnabas ./cmd/barnabas
+	cp /etc/ssl/certs/ca-certificates.crt dist/
+	echo 'barnabas:x:65532:65532::/data:/' >dist/passwd
+
 demo: build ## everything in one process, ending with a proof; needs nothing but Go
 	bin/barnabas demo
 
@@ -31,4 +37,4 @@ kafka: ## jars of Kafka, Connect and MirrorMaker 2 for the tests, in .cache/
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-.PHONY: build demo test check sim up down kafka help
+.PHONY: build dist demo test check sim up down kafka help
