@@ -73,6 +73,8 @@ type Log struct {
 	describe describer
 	ends     ends
 
+	decompressor kgo.Decompressor
+
 	trouble map[string]error // by what it is about
 	shown   string           // the trouble that was last reported
 }
@@ -94,7 +96,7 @@ func NewLog(o LogOptions) *Log {
 	return &Log{
 		options: o, asks: make(chan *waiter), ended: make(chan struct{}),
 		answers: make(chan func() error), fetchers: map[int32]*fetcher{},
-		describe: describer{stale: true}, trouble: map[string]error{},
+		describe: describer{stale: true}, decompressor: kgo.DefaultDecompressor(), trouble: map[string]error{},
 	}
 }
 

@@ -184,7 +184,7 @@ func (l *Log) fetchedPartition(p *partition, rp *kmsg.FetchResponseTopicPartitio
 		IsolationLevel:     isolation,
 		Topic:              l.options.Topic,
 		Partition:          p.id,
-	}, rp, kgo.DefaultDecompressor(), nil)
+	}, rp, l.decompressor, nil)
 	if rp.ErrorCode != 0 {
 		return got.Err
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -79,20 +80,28 @@ func Ensure(ctx context.Context, o EnsureOptions, topics ...Topic) (warnings []s
 	}
 	defer client.Close()
 	seeds, _ := client.OptValue(kgo.SeedBrokers).([]string)
-	e := &ensurer{admin: kadm.NewClient(client), bootstrap: strings.Join(seeds, ",")}
-	var problems []error
-	for _, t := range topics {
-		if err := e.ensure(ctx, t); err != nil {
-			problems = append(problems, fmt.Errorf("internal topic %s (%stopic): %w", t.Name, t.Prefix, err))
-		}
+	// At once, so that a topic that has to wait costs the others no time.
+	problems := make([]error, len(topics))
+	unchecked := make([]string, len(topics))
+	var all sync.WaitGroup
+	for i, t := range topics {
+		all.Go(func() {
+			e := &ensurer{admin: kadm.NewClient(client), bootstrap: strings.Join(seeds, ",")}
+			if err := e.ensure(ctx, t); err != nil {
+				problems[i] = fmt.Errorf("internal topic %s (%stopic): %w", t.Name, t.Prefix, err)
+			}
+			unchecked[i] = e.warning
+		})
 	}
-	return e.warnings, errors.Join(problems...)
+	all.Wait()
+	return slices.DeleteFunc(unchecked, func(s string) bool { return s == "" }), errors.Join(problems...)
 }
 
+// ensurer is the work on one topic.
 type ensurer struct {
 	admin     *kadm.Client
 	bootstrap string
-	warnings  []string
+	warning   string
 }
 
 // callTimeout bounds one request of Ensure.
@@ -181,12 +190,12 @@ func (e *ensurer) check(ctx context.Context, t Topic, partitions int) (done bool
 	policies, err := e.policies(ctx, t.Name)
 	switch {
 	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed), errors.Is(err, kerr.UnsupportedVersion):
-		e.warnings = append(e.warnings, fmt.Sprintf("internal topic %s: cannot check that cleanup.policy is compact (grant DESCRIBE_CONFIGS on the topic): %v", t.Name, err))
+		e.warning = fmt.Sprintf("internal topic %s: cannot check that cleanup.policy is compact (grant DESCRIBE_CONFIGS on the topic): %v", t.Name, err)
 		return true, nil
 	case err != nil:
 		return !retryable(err), fmt.Errorf("describe its settings: %w", err)
 	case len(policies) == 0:
-		e.warnings = append(e.warnings, fmt.Sprintf("internal topic %s: the brokers do not say its cleanup.policy, which must be compact", t.Name))
+		e.warning = fmt.Sprintf("internal topic %s: the brokers do not say its cleanup.policy, which must be compact", t.Name)
 		return true, nil
 	case !slices.Equal(policies, []string{"compact"}):
 		return true, fmt.Errorf("it has cleanup.policy=%s and must have compact alone, or its records will be deleted in time: kafka-configs --bootstrap-server %s --entity-type topics --entity-name %s --alter --add-config cleanup.policy=compact",
