@@ -173,8 +173,10 @@ func writeLog4j(dir string) (string, error) {
     Logger:
       - name: kafka.server.KafkaRaftServer
         level: INFO
-      - name: org.apache.kafka.connect
+      - name: org.apache.kafka.connect.runtime
         level: INFO
+      - name: org.apache.kafka.connect.runtime.isolation
+        level: WARN
 `
 	path := filepath.Join(dir, "log4j2.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
