@@ -185,21 +185,26 @@ func (r *rig) startTask(i int, c map[string]string) {
 	go func() {
 		defer close(task.done)
 		defer closeClients()
-		task.err = (&sourceTask{}).Run(ctx, connector.TaskContext{
-			Connector: "m", Task: i, Settings: config.Literal(c), Log: r.logger(), Metrics: prometheus.NewRegistry(), Clients: r.clients(clientsCtx),
-			Offsets: connector.Offsets{Load: r.load, Save: r.save, Interval: r.every}, Gate: r.gate, Delivery: connector.Plain, Started: func() {},
-			Report: func(p connector.Progress) {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.progress[i] = p
-			},
-		})
+		task.err = (&sourceTask{}).Run(ctx, r.taskContext(clientsCtx, i, c))
 		if task.err != nil {
 			r.mu.Lock()
 			r.failures = append(r.failures, task.err)
 			r.mu.Unlock()
 		}
 	}()
+}
+
+// taskContext is what task i gets; its clients live as long as ctx.
+func (r *rig) taskContext(ctx context.Context, i int, c map[string]string) connector.TaskContext {
+	return connector.TaskContext{
+		Connector: "m", Task: i, Settings: config.Literal(c), Log: r.logger(), Metrics: prometheus.NewRegistry(), Clients: r.clients(ctx),
+		Offsets: connector.Offsets{Load: r.load, Save: r.save, Interval: r.every}, Gate: r.gate, Delivery: connector.Plain, Started: func() {},
+		Report: func(p connector.Progress) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.progress[i] = p
+		},
+	}
 }
 
 func (r *rig) load(_ context.Context, keys [][]byte) ([][]byte, error) {

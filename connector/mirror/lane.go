@@ -33,6 +33,7 @@ type lane struct {
 	next     atomic.Int64 // everything before it has been acknowledged; -1 before the first
 	end      atomic.Int64 // of the partition on the source, -1 while unknown
 	inFlight atomic.Int64 // records
+	moved    atomic.Int64 // when a record was last handed over or acknowledged, in Unix milliseconds
 	parked   atomic.Bool  // it has stopped for good
 	note     atomic.Pointer[string]
 	trouble  atomic.Pointer[string]
@@ -171,7 +172,7 @@ func (l *lane) copy(ctx context.Context, chunks []chunk, proven *bool) error {
 		offsets[i] = r.Offset
 	}
 	l.inFlight.Store(int64(len(records)))
-	defer l.inFlight.Store(0)
+	l.moved.Store(time.Now().UnixMilli())
 
 	for failures := 0; len(records) > 0; {
 		// The first of all, and the first after a failure, goes alone: it finds out whether the topic is there and may be
@@ -195,6 +196,7 @@ func (l *lane) copy(ctx context.Context, chunks []chunk, proven *bool) error {
 		case identity, fatal:
 			return &laneError{l.partition, offsets[0], err}
 		case record:
+			l.inFlight.Store(0)
 			return &parkedError{laneError{l.partition, offsets[0], err}}
 		}
 		failures++
@@ -204,7 +206,7 @@ func (l *lane) copy(ctx context.Context, chunks []chunk, proven *bool) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(backoff(failures, 100*time.Millisecond, 10*time.Second)):
+		case <-time.After(backoff(failures, 100*time.Millisecond, 5*time.Second)):
 		}
 	}
 	l.next.Store(chunks[len(chunks)-1].upTo)
@@ -214,51 +216,72 @@ func (l *lane) copy(ctx context.Context, chunks []chunk, proven *bool) error {
 // send produces records and waits until the fate of each is known. It returns
 // how many from the start are acknowledged, and the error of the first that is not.
 func (l *lane) send(records []*kgo.Record, offsets []int64) (int, error) {
-	var (
-		mu      sync.Mutex
-		settled int
-		acked   int
-		failure error
-		total   = len(records)
-		done    = make(chan struct{})
-	)
-	settle := func(n int, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		settled += n
-		switch {
-		case err != nil && failure == nil:
-			failure = err
-		case err == nil && failure == nil && n == 1:
-			l.next.Store(offsets[acked] + 1)
-			acked++
-		}
-		if settled == total {
-			close(done)
-		}
-	}
-	failed := func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		return failure != nil
-	}
-	promise := func(_ *kgo.Record, err error) { settle(1, err) }
+	// A record that is too large is refused by the client at once, while those
+	// behind it would go out. So it is not even shown to it.
+	var tooLarge error
 	for i, r := range records {
-		if i%64 == 0 && i > 0 && failed() {
-			settle(total-i, nil)
+		if size := wireSize(r); size > int64(l.limit) {
+			records = records[:i]
+			tooLarge = fmt.Errorf("%w (a batch of %d bytes; the target takes %d)", kerr.MessageTooLarge, size, l.limit)
 			break
 		}
-		if size := wireSize(r); size > int64(l.limit) {
-			// The client would refuse it at once, while those behind it went out.
-			settle(total-i, fmt.Errorf("%w (a batch of %d bytes; the target takes %d)", kerr.MessageTooLarge, size, l.limit))
+	}
+	if len(records) == 0 {
+		return 0, tooLarge
+	}
+	d := delivery{lane: l, offsets: offsets, open: len(records), done: make(chan struct{})}
+	for i, r := range records {
+		// Once one is refused no more are sent: they would overtake it.
+		if i > 0 && d.refused.Load() {
+			d.settle(len(records)-i, nil)
 			break
 		}
 		r.Topic, r.Partition = l.target, l.id
-		l.producer.produce(r, promise)
+		l.producer.produce(r, d.acknowledge)
 	}
-	<-done
-	l.stats.acknowledged(records[:acked])
-	return acked, failure
+	<-d.done
+	l.moved.Store(time.Now().UnixMilli())
+	l.stats.acknowledged(records[:d.acked])
+	if d.failure != nil {
+		return d.acked, d.failure
+	}
+	return d.acked, tooLarge
+}
+
+// delivery waits for the fate of what one send has produced. The client tells
+// it in the order of the partition.
+type delivery struct {
+	lane    *lane
+	offsets []int64
+	refused atomic.Bool
+	done    chan struct{}
+
+	mu      sync.Mutex
+	open    int // records whose fate is not known
+	acked   int // acknowledged ones before the first failure
+	failure error
+}
+
+// acknowledge is the producer's callback.
+func (d *delivery) acknowledge(_ *kgo.Record, err error) {
+	if err == nil && !d.refused.Load() {
+		d.lane.next.Store(d.offsets[d.acked] + 1)
+		d.acked++
+	}
+	d.settle(1, err)
+}
+
+// settle counts n records whose fate is known.
+func (d *delivery) settle(n int, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil && d.failure == nil {
+		d.failure = err
+		d.refused.Store(true)
+	}
+	if d.open -= n; d.open == 0 {
+		close(d.done)
+	}
 }
 
 // wireSize is the size of a produced batch that holds r alone, uncompressed.

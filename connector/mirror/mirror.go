@@ -3,6 +3,8 @@
 // offsets. The connector looks at both clusters, creates what is missing on the
 // target and deals the partitions out to tasks; a task copies the partitions it was dealt.
 //
+// Where MirrorMaker 2 writes copies uncompressed unless told otherwise, they are written with lz4.
+//
 // It never touches the worker's internal topics: offsets go through
 // connector.Offsets, and the worker cluster's own topics are neither read nor written.
 //

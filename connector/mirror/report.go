@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"barnabas/connector"
@@ -21,6 +22,9 @@ func (t *copying) report(ctx context.Context) error {
 		for i, l := range t.order {
 			records, bytes := l.stats.counts()
 			p.Partitions[i] = l.progress()
+			if silent := now.Sub(time.UnixMilli(l.moved.Load())).Round(time.Second); p.Partitions[i].InFlight > 0 && silent >= silence {
+				p.Partitions[i].Reason = t.silent(silent)
+			}
 			p.Partitions[i].Records, p.Partitions[i].Bytes = records, bytes
 			p.Partitions[i].RecordsPerSec = float64(records-before[i].records) / seconds
 			p.Partitions[i].BytesPerSec = float64(bytes-before[i].bytes) / seconds
@@ -34,6 +38,18 @@ func (t *copying) report(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// silence is after how long without an answer the target is called silent.
+const silence = 5 * time.Second
+
+// silent says that the target does not answer. The client goes on trying.
+func (t *copying) silent(since time.Duration) string {
+	text := fmt.Sprintf("the target has not acknowledged anything for %v", since)
+	if err := t.target.dials.lastError(); err != nil {
+		text += ": " + err.Error()
+	}
+	return text
 }
 
 // progress shows how far a lane is, without its counts.

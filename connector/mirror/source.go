@@ -57,6 +57,9 @@ func (c *sourceConnector) Run(ctx context.Context, cc connector.Context) error {
 	if err := p.open(ctx); err != nil {
 		return err
 	}
+	if p.Settings["sync.topic.acls.enabled"].Written == "true" {
+		p.Log.WarnContext(ctx, "sync.topic.acls.enabled has no effect: ACLs of topics are not copied")
+	}
 	err = p.run(ctx)
 	if ctx.Err() != nil {
 		return nil

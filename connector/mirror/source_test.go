@@ -1,7 +1,11 @@
 package mirror
 
 import (
+	"context"
+	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -199,4 +203,76 @@ func (r *rig) runToFailure() error {
 		r.t.Fatal("the connector has not failed within 20 s")
 		return nil
 	}
+}
+
+func TestTopicSettingsAreSynced(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.createTopic(r.source, "orders", 1, map[string]string{"retention.ms": "111"})
+	r.createTopic(r.target, "A.orders", 1, map[string]string{"retention.ms": "222", "cleanup.policy": "compact", "min.insync.replicas": "1"})
+	r.run()
+	value := func(key string) string {
+		if v, ok := r.target.TopicInfo("A.orders").Configs[key]; ok && v != nil {
+			return *v
+		}
+		return "default"
+	}
+	eventually(t, "the source's retention is taken over", func() bool { return value("retention.ms") == "111" })
+	if value("cleanup.policy") != "default" || value("min.insync.replicas") != "1" {
+		t.Errorf("cleanup.policy=%s (is to be reset) min.insync.replicas=%s (is to be left)", value("cleanup.policy"), value("min.insync.replicas"))
+	}
+}
+
+func TestTopicThatMayNotBeSeenFailsTheConnector(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("SCRAM-SHA-256", "admin", "a"), kfake.User("SCRAM-SHA-256", "ro", "r"))
+	r.sourceOpts = []kgo.Opt{kgo.SASL(scram.Auth{User: "ro", Pass: "r"}.AsSha256Mechanism())}
+	r.createTopic(r.source, "orders", 1, nil)
+	r.config[keyTopics] = "orders"
+	err := r.runToFailure()
+	if err == nil || !strings.Contains(err.Error(), "describe topic orders") || !strings.Contains(err.Error(), "User:source-admin") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestDisabledConnectorHasNoTasks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.createTopic(r.source, "orders", 1, nil)
+	r.config["enabled"] = "false"
+	r.tasks = []map[string]string{{keyTaskPartitions: "orders-0"}}
+	published := make(chan int, 1)
+	cc := r.context(t.Context())
+	cc.SetTasks = func(_ context.Context, tasks []map[string]string) error { published <- len(tasks); return nil }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- (&sourceConnector{}).Run(ctx, cc) }()
+	if n := <-published; n != 0 {
+		t.Errorf("%d tasks", n)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSourceThatIsDownIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.config["admin.timeout.ms"] = "300"
+	r.createTopic(r.source, "orders", 1, nil)
+	write(t, r.source, numbered("orders", 0, 0, 3)...)
+	lost := errors.New("no route")
+	broken := atomic.Bool{}
+	broken.Store(true)
+	r.sourceOpts = []kgo.Opt{kgo.Dialer(func(ctx context.Context, network, address string) (net.Conn, error) {
+		if broken.Load() {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: lost}
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	})}
+	r.run()
+	eventually(t, "a warning with the reason", func() bool { return strings.Contains(r.logged(), "no route") })
+	broken.Store(false)
+	r.waitEqual("orders", "A.orders")
 }

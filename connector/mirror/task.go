@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ const (
 	flushBound = time.Minute
 	// queueBytes is shared by the lanes of a task for what waits to be sent.
 	queueBytes = 32 << 20
+	leastQueue = 256 << 10 // of one lane
 	// Sizes of fetches, where the configuration has none. Kafka's default of 50 MiB a broker would exceed
 	// the worker's memory bound by itself.
 	fetchBytes          = 8 << 20
@@ -42,10 +44,12 @@ const (
 )
 
 // sourceTask copies the partitions in task.assigned.partitions.
-type sourceTask struct{}
+type sourceTask struct {
+	queue int64 // instead of queueBytes, in tests
+}
 
 // Run copies until ctx ends.
-func (*sourceTask) Run(ctx context.Context, tc connector.TaskContext) error {
+func (task *sourceTask) Run(ctx context.Context, tc connector.TaskContext) error {
 	s, err := parseSource(tc.Settings)
 	if err != nil {
 		return err
@@ -63,8 +67,10 @@ func (*sourceTask) Run(ctx context.Context, tc connector.TaskContext) error {
 		lanes: map[partition]*lane{}, saved: map[partition]int64{}, purged: map[string]time.Time{},
 	}
 	slices.SortFunc(partitions, partition.compare)
-	for _, p := range slices.Compact(partitions) {
-		t.addLane(p, len(partitions))
+	partitions = slices.Compact(partitions)
+	budget := cmp.Or(task.queue, max(queueBytes, int64(len(partitions))*leastQueue)) / int64(len(partitions))
+	for _, p := range partitions {
+		t.addLane(p, budget)
 	}
 	return t.run(ctx)
 }
@@ -84,10 +90,10 @@ type copying struct {
 	purged map[string]time.Time // topics of the target that the producer was made to forget
 }
 
-func (t *copying) addLane(p partition, of int) {
+func (t *copying) addLane(p partition, budget int64) {
 	remote := t.s.policy.FormatRemoteTopic(t.s.source, p.topic)
 	l := &lane{
-		partition: p, target: remote, producer: t, budget: max(queueBytes/int64(of), 256<<10), limit: math.MaxInt32,
+		partition: p, target: remote, producer: t, budget: budget, limit: math.MaxInt32,
 		pause: t.pauseFetching, stats: &laneStats{target: remote, id: strconv.Itoa(int(p.id))}, wake: make(chan struct{}, 1),
 	}
 	l.next.Store(-1)
