@@ -17,11 +17,15 @@ import (
 func (w *Worker) gossipOptions() gossip.Options {
 	incarnation, _ := strconv.ParseInt(w.self.Incarnation, 10, 64)
 	f := w.o.File
+	goodbye := time.Duration(0) // as long as usual
+	if w.o.Crash != nil {
+		goodbye = -1
+	}
 	return gossip.Options{
 		Name: w.self.Worker, Incarnation: incarnation, Cluster: f.GroupID,
 		Bind: f.GossipBind, Advertise: f.GossipAdvertise, Join: f.GossipJoin, Secrets: f.GossipSecrets,
 		Meta:        gossip.Meta{URL: w.o.URL, Version: w.o.Version, Labels: f.Labels},
-		LabelsInLog: true, Logger: w.log.With("logger", "gossip"),
+		LabelsInLog: true, Logger: w.log.With("logger", "gossip"), LeaveTimeout: goodbye,
 	}
 }
 

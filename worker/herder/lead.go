@@ -82,7 +82,7 @@ func (m *Machine) vacantAt() time.Duration {
 	old, t := m.leader.Instance, m.timing
 	switch {
 	case old == (Instance{}) || m.resigned || m.acks[old].Gone:
-		return m.leaderSeen
+		return max(m.leaderSeen, m.loadedAt)
 	case old.Worker == m.self.Worker:
 		// Our own former incarnation.
 		return m.loadedAt
