@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -37,11 +38,12 @@ func NewAppender(o AppenderOptions) *Appender {
 // ctx ends fail, so end their callers first.
 func (a *Appender) Run(ctx context.Context) error {
 	defer close(a.ended)
-	client, err := kgo.NewClient(append(append([]kgo.Opt(nil), a.options.Client...),
+	client, err := kgo.NewClient(append(slices.Clone(a.options.Client),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(partitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(metadataAge),
 		kgo.RecordDeliveryTimeout(a.options.Timeout),
 	)...)
 	if err != nil {

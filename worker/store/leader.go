@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -67,13 +68,14 @@ func (l *Leader) Take(ctx context.Context) error {
 	}
 	defer l.release()
 	l.drop()
-	opts := append(append([]kgo.Opt(nil), l.options.Client...),
+	opts := append(slices.Clone(l.options.Client),
 		kgo.TransactionalID(l.options.TransactionalID),
 		kgo.TransactionTimeout(transactionTimeout),
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(metadataAge),
 	)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {

@@ -74,7 +74,8 @@ func Ensure(ctx context.Context, o EnsureOptions, topics ...Topic) (warnings []s
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	client, err := kgo.NewClient(o.Client...)
+	// Metadata is asked for to see what has just changed, so kgo must not answer from memory.
+	client, err := kgo.NewClient(append(slices.Clone(o.Client), kgo.MetadataMinAge(metadataAge))...)
 	if err != nil {
 		return nil, fmt.Errorf("internal topics: %w", err)
 	}
@@ -103,6 +104,10 @@ type ensurer struct {
 	bootstrap string
 	warning   string
 }
+
+// metadataAge is how soon kgo may ask for metadata again. With its default of 5 s, a moved leader would
+// cost a writer that long.
+const metadataAge = 100 * time.Millisecond
 
 // callTimeout bounds one request of Ensure.
 const callTimeout = 10 * time.Second
