@@ -29,8 +29,8 @@ func TestProduceErrorsAreRetriedInOrder(t *testing.T) {
 			r := newRig(t)
 			r.createTopic(r.source, "orders", 2, nil)
 			r.createTopic(r.target, "A.orders", 2, nil)
-			write(t, r.source, numbered("orders", 0, 0, 5000)...)
-			write(t, r.source, numbered("orders", 1, 0, 5000)...)
+			write(t, r.source, numbered("orders", 0, 0, 1000)...)
+			write(t, r.source, numbered("orders", 1, 0, 1000)...)
 			h := r.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Partitions: []int32{0}, Err: cause, Count: 5})
 			defer h.Remove()
 			stop := r.run()
@@ -349,7 +349,7 @@ func TestASmallGateDoesNotStopTheCopy(t *testing.T) {
 	r.gate = connector.NewGate(10_000)
 	r.createTopic(r.source, "orders", 4, nil)
 	for p := range int32(4) {
-		write(t, r.source, numbered("orders", p, 0, 2000)...)
+		write(t, r.source, numbered("orders", p, 0, 300)...)
 	}
 	r.run()
 	r.waitEqual("orders", "A.orders")
@@ -413,15 +413,15 @@ func TestFetchingPausesForASlowPartitionAlone(t *testing.T) {
 	r.createTopic(r.target, "A.orders", 2, nil)
 	for p := range int32(2) {
 		for i := range 10 {
-			write(t, r.source, numbered("orders", p, i*1000, 1000)...)
+			write(t, r.source, numbered("orders", p, i*200, 200)...)
 		}
 	}
 	h := r.target.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Partitions: []int32{0}, Err: kerr.NotEnoughReplicas, Count: -1})
 	r.config[keyTaskPartitions] = "orders-0,orders-1"
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- (&sourceTask{queue: 200_000}).Run(ctx, r.taskContext(t.Context(), 0, r.config)) }()
-	eventually(t, "partition 1 is copied", func() bool { return end(r.target, "A.orders") == 10_000 })
+	go func() { done <- (&sourceTask{queue: 50_000}).Run(ctx, r.taskContext(t.Context(), 0, r.config)) }()
+	eventually(t, "partition 1 is copied", func() bool { return end(r.target, "A.orders") == 2000 })
 	h.Remove()
 	r.waitEqual("orders", "A.orders")
 	cancel()
@@ -440,9 +440,11 @@ func TestCopiesAreCompressedUnlessToldOtherwise(t *testing.T) {
 				r.config["producer.compression.type"] = setting
 			}
 			r.createTopic(r.source, "orders", 1, nil)
-			for range 100 {
-				write(t, r.source, &kgo.Record{Topic: "orders", Value: make([]byte, 1000)})
+			records := numbered("orders", 0, 0, 100)
+			for _, record := range records {
+				record.Value = make([]byte, 1000)
 			}
+			write(t, r.source, records...)
 			codecs := make(chan byte, 100)
 			r.target.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
 				r.target.KeepControl()
