@@ -14,7 +14,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 1500, "how many clusters to simulate")
+	simSeeds = flag.Int("sim.seeds", 200, "how many clusters to simulate")
 	simSeed  = flag.Int64("sim.seed", 0, "simulate this one seed alone, and tell what happens")
 )
 
