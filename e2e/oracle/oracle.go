@@ -1,0 +1,289 @@
+// Package oracle compares a copy with its source, record by record: key,
+// value, headers in their order, timestamp, partition, and the order of records.
+// It reads both clusters with its own plain consumers and uses nothing of the
+// product.
+//
+// Easy to get wrong: after a crash a copy holds records twice, in runs that
+// begin again at an earlier record. Those are counted, and are no difference;
+// a record that is missing, foreign, or came before one that precedes it is.
+package oracle
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"golang.org/x/sync/errgroup"
+)
+
+// Report says how a copy compares with its source.
+type Report struct {
+	// Source and Target count the records of each side.
+	Source, Target int64
+	// Missing are source records that the target never got.
+	Missing int64
+	// Duplicates are target records beyond the first copy of each.
+	Duplicates int64
+	// Foreign are target records that equal no source record of their partition.
+	Foreign int64
+	// Disordered are the target records that came before one that precedes them at
+	// the source had come.
+	Disordered int64
+	// Rewinds count the places where the copy began again at an earlier record.
+	Rewinds int64
+	// First describes the first few differences.
+	First []string
+}
+
+// Equal says whether the target holds every source record exactly once, in
+// order, and nothing else.
+func (r Report) Equal() bool { return r.Complete() && r.Duplicates == 0 }
+
+// Complete says whether the target holds every source record in order and
+// nothing else; some it may hold more than once.
+func (r Report) Complete() bool { return r.Missing == 0 && r.Foreign == 0 && r.Disordered == 0 }
+
+// String is one line.
+func (r Report) String() string {
+	s := fmt.Sprintf("%d records at the source, %d at the target: %d missing, %d duplicate in %d runs, %d foreign, %d disordered",
+		r.Source, r.Target, r.Missing, r.Duplicates, r.Rewinds, r.Foreign, r.Disordered)
+	if len(r.First) > 0 {
+		s += "\n" + strings.Join(r.First, "\n")
+	}
+	return s
+}
+
+// Options are the two sides: how to reach them, and which topic became which.
+type Options struct {
+	Source, Target []kgo.Opt
+	// Topics maps each source topic to its copy.
+	Topics map[string]string
+}
+
+// Compare reads both sides up to their present ends and compares them.
+func Compare(ctx context.Context, o Options) (Report, error) {
+	var source, target map[place]sequence
+	g, reading := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		source, err = read(reading, o.Source, slices.Sorted(maps.Keys(o.Topics)))
+		return err
+	})
+	g.Go(func() (err error) {
+		target, err = read(reading, o.Target, slices.Sorted(maps.Values(o.Topics)))
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return Report{}, err
+	}
+	var r Report
+	for _, at := range slices.SortedFunc(maps.Keys(source), place.compare) {
+		there := place{o.Topics[at.topic], at.partition}
+		r.compare(there, source[at], target[there])
+		delete(target, there)
+	}
+	for at, s := range target {
+		// A partition that the source does not have.
+		r.compare(at, sequence{}, s)
+	}
+	return r, nil
+}
+
+// place is a partition.
+type place struct {
+	topic     string
+	partition int32
+}
+
+func (p place) compare(q place) int {
+	if c := strings.Compare(p.topic, q.topic); c != 0 {
+		return c
+	}
+	return int(p.partition) - int(q.partition)
+}
+
+// sequence are the records of a partition: a hash and an offset for each.
+type sequence struct {
+	hashes  []uint64
+	offsets []int64
+}
+
+// compare walks the target's records of a partition along the source's.
+func (r *Report) compare(at place, source, target sequence) {
+	r.Source += int64(len(source.hashes))
+	r.Target += int64(len(target.hashes))
+	// Indexes at the source, ascending: not needed, and so not made, for a copy
+	// without a difference.
+	where := sync.OnceValue(func() map[uint64][]int {
+		where := map[uint64][]int{}
+		for i, h := range source.hashes {
+			where[h] = append(where[h], i)
+		}
+		return where
+	})
+	covered := make([]bool, len(source.hashes))
+	next, furthest := 0, 0 // the index expected next; the first not reached yet
+	for i, h := range target.hashes {
+		index := -1
+		if next < len(source.hashes) && source.hashes[next] == h {
+			index = next
+		} else if same := where()[h]; len(same) > 0 {
+			index = nearest(same, furthest)
+			if index < next {
+				r.Rewinds++
+			}
+		}
+		switch {
+		case index < 0:
+			r.Foreign++
+			r.tell("%s/%d: target offset %d equals no source record", at.topic, at.partition, target.offsets[i])
+			continue
+		case index > furthest:
+			r.Disordered++
+			r.tell("%s/%d: target offset %d is source offset %d, but source offset %d had not come",
+				at.topic, at.partition, target.offsets[i], source.offsets[index], source.offsets[furthest])
+		}
+		if covered[index] {
+			r.Duplicates++
+		}
+		covered[index] = true
+		next = index + 1
+		furthest = max(furthest, next)
+	}
+	for i, there := range covered {
+		if !there {
+			r.Missing++
+			r.tell("%s/%d: source offset %d is missing", at.topic, at.partition, source.offsets[i])
+		}
+	}
+}
+
+// nearest picks, of the source indexes that a target record equals, the last
+// one before limit: where a copy that began again would be. If there is none, it
+// is the first after.
+func nearest(same []int, limit int) int {
+	i, found := slices.BinarySearch(same, limit)
+	if found || i == 0 {
+		return same[i]
+	}
+	return same[i-1]
+}
+
+func (r *Report) tell(format string, args ...any) {
+	if len(r.First) < 10 {
+		r.First = append(r.First, fmt.Sprintf(format, args...))
+	}
+}
+
+// seed is one for the process: hashes of the two sides are compared.
+var seed = maphash.MakeSeed()
+
+// hash is of everything that a copy must keep. Lengths go in, with null as -1.
+func hash(k *kgo.Record) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	var number [8]byte
+	write := func(n int64) {
+		binary.BigEndian.PutUint64(number[:], uint64(n))
+		_, _ = h.Write(number[:])
+	}
+	field := func(b []byte) {
+		if b == nil {
+			write(-1)
+			return
+		}
+		write(int64(len(b)))
+		_, _ = h.Write(b)
+	}
+	write(k.Timestamp.UnixMilli())
+	field(k.Key)
+	field(k.Value)
+	write(int64(len(k.Headers)))
+	for _, header := range k.Headers {
+		field([]byte(header.Key))
+		field(header.Value)
+	}
+	return h.Sum64()
+}
+
+// stall is how long a reader waits for the next record.
+const stall = 30 * time.Second
+
+// read reads topics from their starts to their present ends, aborted records
+// among them, and returns a sequence for each partition.
+func read(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]sequence, error) {
+	admin, err := kgo.NewClient(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", topics, err)
+	}
+	defer admin.Close()
+	bounds := kadm.NewClient(admin)
+	starts, err := bounds.ListStartOffsets(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", topics, err)
+	}
+	ends, err := bounds.ListEndOffsets(ctx, topics...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", topics, err)
+	}
+	if err := ends.Error(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", topics, err)
+	}
+	out := map[place]sequence{}
+	left := map[place]int64{}
+	from := map[string]map[int32]kgo.Offset{}
+	ends.Each(func(end kadm.ListedOffset) {
+		at := place{end.Topic, end.Partition}
+		out[at] = sequence{}
+		start, _ := starts.Lookup(end.Topic, end.Partition)
+		if end.Offset > start.Offset {
+			left[at] = end.Offset
+			if from[end.Topic] == nil {
+				from[end.Topic] = map[int32]kgo.Offset{}
+			}
+			from[end.Topic][end.Partition] = kgo.NewOffset().At(start.Offset)
+		}
+	})
+	if len(left) == 0 {
+		return out, nil
+	}
+	client, err := kgo.NewClient(append(slices.Clone(opts), kgo.ConsumePartitions(from), kgo.KeepControlRecords(),
+		kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.FetchMaxPartitionBytes(4<<20), kgo.FetchMaxWait(200*time.Millisecond))...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", topics, err)
+	}
+	defer client.Close()
+	for len(left) > 0 {
+		poll, cancel := context.WithTimeout(ctx, stall)
+		fetches := client.PollFetches(poll)
+		err := fetches.Err0()
+		cancel()
+		if err != nil {
+			return nil, fmt.Errorf("read %s: nothing for %s, up to %v is awaited: %w", topics, stall, left, err)
+		}
+		fetches.EachRecord(func(k *kgo.Record) {
+			at := place{k.Topic, k.Partition}
+			end, reading := left[at]
+			if !reading || k.Offset >= end {
+				return // written after the end was asked for
+			}
+			if !k.Attrs.IsControl() {
+				s := out[at]
+				s.hashes, s.offsets = append(s.hashes, hash(k)), append(s.offsets, k.Offset)
+				out[at] = s
+			}
+			if k.Offset+1 >= end {
+				delete(left, at)
+				client.PauseFetchPartitions(map[string][]int32{at.topic: {at.partition}})
+			}
+		})
+	}
+	return out, nil
+}
