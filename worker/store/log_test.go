@@ -237,8 +237,8 @@ func TestBlockedBrokerDoesNotRenew(t *testing.T) {
 				return nil, nil, true // never answered
 			})
 			<-held
-			since := time.Now()
 			write(t, a, "x")
+			since := time.Now()
 			r.until("the timeout shows", func() bool { return errors.Is(r.trouble, context.DeadlineExceeded) })
 			<-held
 			r.mu.Lock()
@@ -360,8 +360,11 @@ func TestLogThatMovesAwayEndsTheReading(t *testing.T) {
 			write(t, appender(t, client, "log"), "other", "other", "other")
 		}, ErrRecreated},
 		"diverged": {func(t *testing.T, cluster *kfake.Cluster, _ []kgo.Opt) {
+			// The new leader says where its log ends, and only then that it is another log.
+			asked := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Nodes: []int32{1}, Topic: "log", Count: -1, Observe: true})
 			cluster.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
+				cluster.SleepControl(func() { _ = asked.Wait(t.Context(), 3) })
 				return answerFetch(req.(*kmsg.FetchRequest), func(p *kmsg.FetchResponseTopicPartition) {
 					p.DivergingEpoch.Epoch, p.DivergingEpoch.EndOffset = 0, 1
 				}), nil, true
