@@ -52,6 +52,7 @@ target)
   # The workers' own topics, and no others.
   allow worker All --topic barnabas- --resource-pattern-type prefixed
   allow worker "Write Describe" --transactional-id connect-cluster- --resource-pattern-type prefixed
+  allow worker "Read Describe" --group barnabas
   # What writes the copies of the orders.
   allow orders-rw "Create Alter AlterConfigs Describe DescribeConfigs Read Write" --topic source.orders --resource-pattern-type prefixed
   ;;
