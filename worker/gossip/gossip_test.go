@@ -203,9 +203,9 @@ func TestWorkerOfAnotherClusterStaysOutside(t *testing.T) {
 	x := start(t, "x:1", Options{Cluster: "two", Secrets: secrets, Join: []string{a.address(), b.address()}})
 	a.Join(b.address())
 	a.sees("a:1", "b:1")
-	x.until("its try has failed", func(m []Member) bool {
-		notify(x.changed) // the log has no channel
-		return x.log.count("alone: no other worker found") == 1
+	a.until("its try is logged", func([]Member) bool {
+		notify(a.changed) // the log has no channel
+		return a.log.count("a worker of another group.id wants to join") == 1
 	})
 	x.sees("x:1")
 	a.sees("a:1", "b:1")
@@ -251,6 +251,23 @@ func TestLoadIsToldToTheOthers(t *testing.T) {
 	b.sees("a:1", "b:1")
 	a.SetLoad(1 << 20)
 	b.until("a's load", func(m []Member) bool { return m[0].Load == 1<<20 })
+}
+
+func TestWorkerThatStaysAloneSaysSo(t *testing.T) {
+	t.Parallel()
+	a := start(t, "a:1", Options{Join: []string{"nowhere:1"}, LookupHost: func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }})
+	began := time.Now()
+	a.until("it says so", func([]Member) bool {
+		notify(a.changed) // the log has no channel
+		return a.log.count("alone: no other worker found") == 1
+	})
+	if took := time.Since(began); took < aloneAfter/2 {
+		t.Errorf("after %v already: others may be starting", took)
+	}
+	a.stop()
+	if a.log.count("resolve nowhere: no such host") != 1 {
+		t.Errorf("it does not say why once:\n%s", a.log)
+	}
 }
 
 func TestReadinessIsToldAtOnce(t *testing.T) {

@@ -28,6 +28,7 @@ const (
 	maxSeeds         = 4096 // four times the workers planned for: addresses found in a log may be anything
 	maxAddresses     = 1024 // of one name
 	forgetSeedsAfter = 10 * time.Minute
+	aloneAfter       = 5 * time.Second  // of being alone an operator is told
 	twinsAfter       = 15 * time.Second // a restarted worker's dead process is gone long before
 )
 
@@ -38,12 +39,16 @@ func lookupHost(ctx context.Context, host string) ([]string, error) {
 // keepJoining looks for others at the known places that are not members, until
 // ctx ends. It never gives up: a name may resolve to more workers later.
 func (c *Cluster) keepJoining(ctx context.Context, list *memberlist.Memberlist) error {
+	accompanied := time.Now()
 	for {
-		c.joinOnce(ctx, list)
+		failures := c.joinOnce(ctx, list)
 		c.findTwins(time.Now())
 		wait := aloneInterval
 		if c.count.Load() > 1 {
-			wait = rejoinInterval
+			wait, accompanied = rejoinInterval, time.Now()
+		}
+		if len(failures) > 0 && ctx.Err() == nil {
+			c.log.unjoined(time.Since(accompanied) > aloneAfter, failures)
 		}
 		t := time.NewTimer(wait - wait/5 + rand.N(2*wait/5)) // jitter: workers started together must not ask together
 		select {
@@ -57,10 +62,10 @@ func (c *Cluster) keepJoining(ctx context.Context, list *memberlist.Memberlist) 
 	}
 }
 
-// joinOnce tries every known place whose address is not a member's.
-func (c *Cluster) joinOnce(ctx context.Context, list *memberlist.Memberlist) {
+// joinOnce tries every known place whose address is not a member's, and gives
+// what went wrong.
+func (c *Cluster) joinOnce(ctx context.Context, list *memberlist.Memberlist) (failures []error) {
 	var mu sync.Mutex
-	var failures []error
 	fail := func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -100,9 +105,7 @@ func (c *Cluster) joinOnce(ctx context.Context, list *memberlist.Memberlist) {
 	}
 	_ = g.Wait() // no function above gives an error
 	c.seeds.forget(time.Now())
-	if len(failures) > 0 && ctx.Err() == nil {
-		c.log.unjoined(c.count.Load() <= 1, failures)
-	}
+	return failures
 }
 
 // joinError says why address did not take this worker in.

@@ -98,7 +98,7 @@ func (l *lines) foreign(err error) {
 }
 
 // unjoined notes that others were not found. While there are some it is no
-// matter; a worker that is alone is one.
+// matter, nor while all start together; a worker that stays alone is one.
 func (l *lines) unjoined(alone bool, failures []error) {
 	level, message := slog.LevelDebug, "some addresses have no worker"
 	if alone {
