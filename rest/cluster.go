@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 
-	"barnabas/connector"
 	"barnabas/worker"
 )
 
@@ -183,13 +182,22 @@ func (s *Server) runners(status worker.ConnectorStatus) (peers []worker.Member, 
 // merge gives each task of status its report. The one of the worker that the
 // status names wins: a task that has just moved may be reported by two.
 func merge(status worker.ConnectorStatus, reports []worker.TaskReplication) []worker.TaskReplication {
+	type source struct {
+		task   int
+		worker string
+	}
+	by, last := map[source]worker.TaskReplication{}, map[int]worker.TaskReplication{}
+	for _, r := range reports {
+		by[source{r.Task, r.WorkerID}], last[r.Task] = r, r
+	}
 	tasks := make([]worker.TaskReplication, 0, len(status.Tasks))
 	for _, t := range status.Tasks {
-		task := worker.TaskReplication{Task: t.ID, WorkerID: t.WorkerID, State: t.State}
-		for _, report := range reports {
-			if report.Task == t.ID && (task.Partitions == nil || report.WorkerID == t.WorkerID) {
-				task = report
-			}
+		task, found := by[source{t.ID, t.WorkerID}]
+		if !found {
+			task, found = last[t.ID]
+		}
+		if !found {
+			task = worker.TaskReplication{Task: t.ID, WorkerID: t.WorkerID, State: t.State}
 		}
 		tasks = append(tasks, task)
 	}
@@ -200,16 +208,9 @@ func merge(status worker.ConnectorStatus, reports []worker.TaskReplication) []wo
 func tidy(r Replication) Replication {
 	r.Tasks = orEmpty(r.Tasks)
 	slices.SortFunc(r.Tasks, func(a, b worker.TaskReplication) int { return a.Task - b.Task })
-	slices.SortFunc(r.Missing, func(a, b MissingWorker) int {
-		if a.WorkerID < b.WorkerID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(r.Missing, func(a, b MissingWorker) int { return strings.Compare(a.WorkerID, b.WorkerID) })
 	for i := range r.Tasks {
-		if r.Tasks[i].Partitions == nil {
-			r.Tasks[i].Partitions = []connector.PartitionProgress{}
-		}
+		r.Tasks[i].Partitions = orEmpty(r.Tasks[i].Partitions)
 	}
 	return r
 }

@@ -40,8 +40,8 @@ func connectRoutes(s *Server) []route {
 		{method: "GET", path: "/connector-plugins", handle: s.listPlugins},
 		{method: "GET", path: "/connector-plugins/:plugin/config", handle: s.getPluginConfig},
 		{method: "PUT", path: "/connector-plugins/:plugin/config/validate", handle: s.validate, body: true},
-		{method: "GET", path: "/v1/workers", handle: s.listWorkers, early: true},
-		{method: "GET", path: "/v1/workers/:worker", handle: s.getWorker, early: true},
+		{method: "GET", path: "/v1/workers", handle: s.listWorkers},
+		{method: "GET", path: "/v1/workers/:worker", handle: s.getWorker},
 		{method: "GET", path: "/v1/replication/:connector", handle: s.getReplication},
 		{method: "GET", path: "/openapi.json", handle: getOpenAPI, plain: true, early: true},
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -36,6 +37,7 @@ type node struct {
 	url    string
 	id     string
 	worker *worker.Worker
+	server *Server
 	levels *fakeLevels
 	client *Client
 	stop   func()
@@ -100,14 +102,14 @@ func (c *cluster) join() *node {
 		c.t.Fatal(err)
 	}
 	sessionKey = n.worker.SessionKey
-	server, err := New(Options{
+	n.server, err = New(Options{
 		Worker: n.worker, Listeners: []net.Listener{l}, Log: log, Metrics: registry, Gatherer: registry, Loggers: n.levels.loggers(),
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	n.client = testClient(c.t, n.url)
-	n.stop = sync.OnceFunc(startAll(c.t, n.worker.Run, server.Run))
+	n.stop = sync.OnceFunc(startAll(c.t, n.worker.Run, n.server.Run))
 	c.t.Cleanup(n.stop)
 	c.nodes = append(c.nodes, n)
 	return n
@@ -155,25 +157,31 @@ func testClient(t *testing.T, urls ...string) *Client {
 	return c
 }
 
-// leader and follower return a worker that leads, and one that does not.
-func (c *cluster) leader() *node   { return c.byLead(true) }
-func (c *cluster) follower() *node { return c.byLead(false) }
-
-func (c *cluster) byLead(leads bool) *node {
+// roles returns a worker that leads, and one that does not, as soon as all agree on that.
+func (c *cluster) roles() (leader, follower *node) {
 	c.t.Helper()
-	var found *node
 	eventually(c.t, func() string {
+		led := map[string]int{}
 		for _, n := range c.nodes {
 			for _, m := range n.worker.Members() {
-				if m.Self && m.Leader == leads {
-					found = n
-					return ""
+				if m.Leader {
+					led[m.ID]++
 				}
 			}
 		}
-		return "nobody like that"
+		for _, n := range c.nodes {
+			if led[n.id] == len(c.nodes) && len(led) == 1 {
+				leader = n
+			} else {
+				follower = n
+			}
+		}
+		if leader == nil {
+			return fmt.Sprint("no agreement: ", led)
+		}
+		return ""
 	})
-	return found
+	return leader, follower
 }
 
 // mirror is a configuration that copies t1 within the embedded Kafka.
@@ -189,7 +197,7 @@ func (c *cluster) mirror(more map[string]string) map[string]string {
 	return cfg
 }
 
-// waitFor waits until a connector and its tasks, if there are that many, are in a state.
+// waitFor waits until a connector has so many tasks and all are in a state.
 func (n *node) waitFor(name, state string, tasks int) worker.ConnectorStatus {
 	n.t.Helper()
 	var status worker.ConnectorStatus
@@ -198,7 +206,7 @@ func (n *node) waitFor(name, state string, tasks int) worker.ConnectorStatus {
 		if status, err = n.client.Status(n.t.Context(), name); err != nil {
 			return err.Error()
 		}
-		all := status.Connector.State == state && len(status.Tasks) >= tasks
+		all := status.Connector.State == state && len(status.Tasks) == tasks
 		for _, task := range status.Tasks {
 			all = all && task.State == state
 		}

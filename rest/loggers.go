@@ -60,6 +60,9 @@ func (s *Server) setLogger(ctx context.Context, r *request) (answer, error) {
 // setLoggerEverywhere asks every live worker. Connect writes a record that
 // workers follow, and does not tell who did not; this names them.
 func (s *Server) setLoggerEverywhere(ctx context.Context, r *request, name, level string) error {
+	if err := s.health(); err != nil {
+		return err // it does not know the others yet
+	}
 	s.o.Loggers.SetLevel(name, level)
 	failed := s.askPeers(ctx, r, s.livePeers(), func(ctx context.Context, c *Client, _ worker.Member) error {
 		_, err := c.SetLogger(ctx, name, level)

@@ -27,6 +27,9 @@ func (w *Worker) Health() Health {
 	ctx, cancel := context.WithTimeout(context.Background(), healthTimeout)
 	defer cancel()
 	h := Health{Status: "starting", Message: *w.waiting.Load()}
+	if !w.looping.Load() {
+		return h // nobody would answer
+	}
 	err := w.ask(ctx, func(m *herder.Machine) {
 		_, _, leads := m.Leader()
 		switch {
@@ -39,7 +42,7 @@ func (w *Worker) Health() Health {
 			h = Health{Healthy: true, Status: "healthy", Message: "Worker has completed startup and is ready to handle requests."}
 		}
 	})
-	if err != nil && h.Status != "starting" {
+	if err != nil {
 		h = Health{Status: "unhealthy", Message: err.Error()}
 	}
 	return h

@@ -71,9 +71,10 @@ type Worker struct {
 	left       bool // the orderly end is complete
 	fatal      string
 
-	events chan herder.Event
-	asks   chan func(*herder.Machine)
-	over   chan struct{} // closed when Run has ended
+	events  chan herder.Event
+	asks    chan func(*herder.Machine)
+	looping atomic.Bool   // loop has begun
+	over    chan struct{} // closed when Run has ended
 
 	lease     task.Lease
 	runner    *task.Runner
@@ -205,6 +206,7 @@ const tick = 50 * time.Millisecond
 
 // loop owns the machine. ctx ending starts the orderly end.
 func (w *Worker) loop(ctx, parts context.Context) error {
+	w.looping.Store(true)
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	asked := ctx.Done()
