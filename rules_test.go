@@ -72,6 +72,7 @@ var revealers = map[string]string{
 	"worker/gossip":  "hands keys to memberlist's cipher",
 	"worker/store":   "writes the session key as Kafka Connect does",
 	"worker":         "signs internal requests with the session key",
+	"cmd/barnabas":   "tells the demo's embedded clusters which passwords to accept, and looks for them everywhere else",
 	"rest":           "puts the caller's password into the header of a request",
 }
 

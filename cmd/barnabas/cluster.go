@@ -1,0 +1,433 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"barnabas/config"
+	"barnabas/rest"
+	"barnabas/worker"
+)
+
+func (c *cli) tasksCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "tasks", Aliases: []string{"task"}, Short: "List tasks and restart them", RunE: groupRun}
+	cmd.AddCommand(c.named("list CONNECTOR", "List the tasks of a connector", func(ctx context.Context, client *rest.Client, name string, _ []string) error {
+		tasks, err := client.Tasks(ctx, name)
+		if err != nil {
+			return err
+		}
+		status, err := client.Status(ctx, name)
+		if err != nil {
+			return err
+		}
+		return c.show(tasks, func(t *table) {
+			t.header("TASK", "STATE", "WORKER", "PARTITIONS")
+			for _, task := range tasks {
+				state, on := "", ""
+				for _, s := range status.Tasks {
+					if s.ID == task.ID.Task {
+						state, on = s.State, s.WorkerID
+					}
+				}
+				t.row(strconv.Itoa(task.ID.Task), state, on, shortList(task.Config["task.assigned.partitions"]))
+			}
+		})
+	}))
+	cmd.AddCommand(c.taskCommand("status", "Show the state of one task", func(ctx context.Context, client *rest.Client, id worker.TaskID) error {
+		state, err := client.TaskStatus(ctx, id)
+		if err != nil {
+			return err
+		}
+		return c.show(state, func(t *table) {
+			t.header("TASK", "STATE", "WORKER")
+			t.row(strconv.Itoa(state.ID), state.State, state.WorkerID)
+			if state.Trace != "" {
+				t.text("\n%s", state.Trace)
+			}
+		})
+	}))
+	cmd.AddCommand(c.taskCommand("restart", "Restart one task", func(ctx context.Context, client *rest.Client, id worker.TaskID) error {
+		if err := client.RestartTask(ctx, id); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stdout, "task %s-%d restarted\n", id.Connector, id.Task)
+		return nil
+	}))
+	return cmd
+}
+
+// shortList is the beginning of a list that may have thousands of elements.
+func shortList(list string) string {
+	items := strings.Split(list, ",")
+	if len(items) <= 6 {
+		return strings.Join(items, ", ")
+	}
+	return fmt.Sprintf("%s, … (%d in all)", strings.Join(items[:5], ", "), len(items))
+}
+
+// taskCommand makes a command about one task: CONNECTOR TASK.
+func (c *cli) taskCommand(verb, short string, do func(context.Context, *rest.Client, worker.TaskID) error) *cobra.Command {
+	return &cobra.Command{
+		Use: verb + " CONNECTOR TASK", Short: short, Args: cobra.ExactArgs(2), ValidArgsFunction: c.completeTasks,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			n, err := strconv.Atoi(args[1])
+			if err != nil || n < 0 {
+				return usagef("a task is a number, not %q", args[1])
+			}
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			return c.about(cmd.Context(), client, args[0], do(cmd.Context(), client, worker.TaskID{Connector: args[0], Task: n}))
+		},
+	}
+}
+
+func (c *cli) completeTasks(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) != 1 {
+		return c.completeConnectors(cmd, args, toComplete)
+	}
+	return c.completions(cmd, func(ctx context.Context, client *rest.Client) ([]string, error) {
+		info, err := client.Connector(ctx, args[0])
+		var tasks []string
+		for _, t := range info.Tasks {
+			tasks = append(tasks, strconv.Itoa(t.Task))
+		}
+		return tasks, err
+	})
+}
+
+func (c *cli) pluginsCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "plugins", Aliases: []string{"plugin"}, Short: "List the kinds of connectors and their settings", RunE: groupRun}
+	cmd.AddCommand(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the kinds of connectors", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			plugins, err := client.Plugins(cmd.Context())
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(plugins, func(t *table) {
+				t.header("CLASS", "TYPE", "VERSION")
+				for _, p := range plugins {
+					t.row(p.Class, string(p.Type), p.Version)
+				}
+			})
+		},
+	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "config CLASS", Short: "List the settings of a kind of connector", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completePlugins,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			keys, err := client.PluginConfig(cmd.Context(), args[0])
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(keys, func(t *table) { drawKeys(t, keys) })
+		},
+	})
+	var file string
+	validate := &cobra.Command{
+		Use: "validate CLASS -f FILE", Short: "Check a configuration for a kind of connector", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completePlugins,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := c.readDefinition(file)
+			if err != nil {
+				return err
+			}
+			d.config["connector.class"] = args[0]
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			return c.validate(cmd.Context(), client, d)
+		},
+	}
+	validate.Flags().StringVarP(&file, "file", "f", "", "the `file`, or - for standard input")
+	_ = validate.MarkFlagRequired("file")
+	cmd.AddCommand(validate)
+	return cmd
+}
+
+func drawKeys(t *table, keys []config.KeyInfo) {
+	t.header("KEY", "TYPE", "DEFAULT", "IMPORTANCE", "DOCUMENTATION")
+	for _, k := range keys {
+		value := "(none)"
+		switch {
+		case k.Required:
+			value = "(required)"
+		case k.DefaultValue != nil:
+			value = shorten(*k.DefaultValue, 30)
+		}
+		t.row(k.Name, strings.ToLower(string(k.Type)), value, strings.ToLower(string(k.Importance)), shorten(k.Documentation, 70))
+	}
+}
+
+func shorten(text string, most int) string {
+	runes := []rune(strings.Join(strings.Fields(text), " "))
+	if len(runes) <= most {
+		return string(runes)
+	}
+	return string(runes[:most-1]) + "…"
+}
+
+func (c *cli) completePlugins(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.completions(cmd, func(ctx context.Context, client *rest.Client) ([]string, error) {
+		plugins, err := client.Plugins(ctx)
+		var classes []string
+		for _, p := range plugins {
+			classes = append(classes, p.Class)
+		}
+		return classes, err
+	})
+}
+
+func (c *cli) workersCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "workers", Short: "List the members of the cluster", RunE: groupRun}
+	cmd.AddCommand(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the members of the cluster", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			members, err := client.Workers(cmd.Context())
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(members, func(t *table) {
+				t.header("ID", "STATE", "ROLE", "CONNECTORS", "TASKS", "LOAD", "UP", "VERSION", "LABELS")
+				for _, m := range members {
+					role := ""
+					if m.Leader {
+						role = "leader"
+					}
+					t.row(m.ID, m.State, role, strconv.Itoa(m.Connectors), strconv.Itoa(m.Tasks), amount(m.Load)+"/s", age(m.Joined), m.Version, drawLabels(m.Labels))
+				}
+			})
+		},
+	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "get ID", Short: "Show one member of the cluster", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completeWorkers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			m, err := client.Worker(cmd.Context(), args[0])
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(m, func(t *table) {
+				t.header("FIELD", "VALUE")
+				t.row("id", m.ID)
+				t.row("state", m.State)
+				t.row("leader", strconv.FormatBool(m.Leader))
+				t.row("url", m.URL)
+				t.row("gossip", m.Gossip)
+				t.row("version", m.Version)
+				t.row("labels", drawLabels(m.Labels))
+				t.row("connectors", strconv.Itoa(m.Connectors))
+				t.row("tasks", strconv.Itoa(m.Tasks))
+				t.row("load", amount(m.Load)+"/s")
+				t.row("joined", m.Joined.Format(time.RFC3339))
+			})
+		},
+	})
+	return cmd
+}
+
+func age(since time.Time) string {
+	if since.IsZero() {
+		return ""
+	}
+	d := time.Since(since)
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
+}
+
+func drawLabels(labels map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, k+"="+labels[k])
+	}
+	return strings.Join(parts, ",")
+}
+
+func (c *cli) completeWorkers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.completions(cmd, func(ctx context.Context, client *rest.Client) ([]string, error) {
+		members, err := client.Workers(ctx)
+		var ids []string
+		for _, m := range members {
+			ids = append(ids, m.ID)
+		}
+		return ids, err
+	})
+}
+
+func (c *cli) loggersCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "loggers", Aliases: []string{"logger"}, Short: "Show and set what workers log", RunE: groupRun}
+	draw := func(levels map[string]rest.LoggerLevel) func(*table) {
+		return func(t *table) {
+			t.header("LOGGER", "LEVEL", "CHANGED")
+			for _, name := range slices.Sorted(maps.Keys(levels)) {
+				changed := ""
+				if at := levels[name].LastModified; at != nil {
+					changed = time.UnixMilli(*at).UTC().Format(time.RFC3339)
+				}
+				t.row(name, levels[name].Level, changed)
+			}
+		}
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List the loggers of one worker with their levels", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			levels, err := client.Loggers(cmd.Context())
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(levels, draw(levels))
+		},
+	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "get LOGGER", Short: "Show the level of one logger", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completeLoggers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			level, err := client.Logger(cmd.Context(), args[0])
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(level, draw(map[string]rest.LoggerLevel{args[0]: level}))
+		},
+	})
+	var everywhere bool
+	set := &cobra.Command{
+		Use: "set LOGGER LEVEL", Short: "Set the level of a logger and of those below it", Args: cobra.ExactArgs(2), ValidArgsFunction: c.completeLoggers,
+		Example: "  barnabas loggers set connector.orders DEBUG\n  barnabas loggers set root WARN --cluster",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			level := strings.ToUpper(args[1])
+			if everywhere {
+				if err := client.SetLoggerEverywhere(cmd.Context(), args[0], level); err != nil {
+					return c.wrong(err)
+				}
+				fmt.Fprintf(c.stdout, "%s set to %s on all workers\n", args[0], level)
+				return nil
+			}
+			changed, err := client.SetLogger(cmd.Context(), args[0], level)
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(changed, func(t *table) { t.text("%s set to %s", strings.Join(changed, ", "), level) })
+		},
+	}
+	set.Flags().BoolVar(&everywhere, "cluster", false, "on all workers of the cluster")
+	cmd.AddCommand(set)
+	return cmd
+}
+
+func (c *cli) completeLoggers(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 1 && cmd.Name() == "set" {
+		return []string{"ERROR", "WARN", "INFO", "DEBUG", "TRACE"}, cobra.ShellCompDirectiveNoFileComp
+	}
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return c.completions(cmd, func(ctx context.Context, client *rest.Client) ([]string, error) {
+		levels, err := client.Loggers(ctx)
+		return slices.Sorted(maps.Keys(levels)), err
+	})
+}
+
+func (c *cli) healthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "health", Short: "Say whether a worker does its job; exits 1 if not", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
+			defer cancel()
+			h, err := client.Health(ctx)
+			if err != nil {
+				return c.wrong(err)
+			}
+			if err := c.show(h, func(t *table) { t.text("%s: %s", h.Status, h.Message) }); err != nil {
+				return err
+			}
+			if !h.Healthy {
+				return errTold
+			}
+			return nil
+		},
+	}
+}
+
+func (c *cli) replicationCommand() *cobra.Command {
+	return c.named("replication CONNECTOR", "Show how far a connector has copied each partition", func(ctx context.Context, client *rest.Client, name string, _ []string) error {
+		r, err := client.Replication(ctx, name)
+		if err != nil {
+			return err
+		}
+		return c.show(r, func(t *table) { drawReplication(t, r) })
+	})
+}
+
+func drawReplication(t *table, r rest.Replication) {
+	t.header("TOPIC", "PARTITION", "TASK", "WORKER", "COPIED", "SOURCE END", "LAG", "RATE", "MODE")
+	var lag int64
+	partitions := 0
+	for _, task := range r.Tasks {
+		for _, p := range task.Partitions {
+			partitions++
+			lag += max(0, p.LagRecords)
+			t.row(p.Topic, fmt.Sprint(p.Partition), strconv.Itoa(task.Task), task.WorkerID, offset(p.CopiedOffset), offset(p.SourceEndOffset),
+				offset(p.LagRecords), amount(p.BytesPerSec)+"/s", p.Mode)
+		}
+	}
+	t.text("\n%s by %s, %s behind", plural(partitions, "partition"), plural(len(r.Tasks), "task"), plural(int(lag), "record"))
+	for _, m := range r.Missing {
+		t.text("no answer from %s: %s", m.WorkerID, m.Reason)
+	}
+}
+
+func offset(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return counted(n)
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"barnabas/clientconfig"
+	"barnabas/config"
+	"barnabas/configprovider"
+	"barnabas/rest"
+	"barnabas/worker"
+)
+
+func (c *cli) workerCommand() *cobra.Command {
+	var level, format string
+	cmd := &cobra.Command{
+		Use: "worker [FILE]", Short: "Run one worker of a cluster", Args: cobra.MaximumNArgs(1),
+		Long: `Run one worker of a cluster. FILE is a connect-distributed.properties of Kafka
+Connect, taken as it is. Variables of the environment that begin with CONNECT_
+override it, as the usual Connect images have them (CONNECT_GROUP_ID is
+group.id; one underscore is a dot, two are a dash, three an underscore), and
+can stand for it.
+
+SIGTERM and SIGINT end it in good order: tasks are stopped, their offsets saved,
+and handed over to the other workers. A second signal ends it at once.`,
+		Example: "  barnabas worker connect-distributed.properties\n  CONNECT_BOOTSTRAP_SERVERS=kafka:9092 CONNECT_GROUP_ID=mirror … barnabas worker",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			levels, err := newLogLevels(level)
+			if err != nil {
+				return err
+			}
+			log, err := newLogger(c.stderr, format, levels)
+			if err != nil {
+				return err
+			}
+			file := ""
+			if len(args) > 0 {
+				file = args[0]
+			}
+			settings, resolver, err := c.workerSettings(cmd.Context(), file)
+			if err != nil {
+				return err
+			}
+			n, err := newNode(nodeOptions{Settings: settings, Resolver: resolver, Source: file, Log: log, Levels: levels})
+			if err != nil {
+				return err
+			}
+			defer n.close()
+			return n.run(cmd.Context())
+		},
+	}
+	cmd.Flags().StringVar(&level, "log-level", "INFO", "ERROR, WARN, INFO, DEBUG or TRACE; changed later with \"barnabas loggers set\"")
+	cmd.Flags().StringVar(&format, "log-format", "auto", "text, json, or auto: text on a terminal")
+	return cmd
+}
+
+// workerSettings reads the settings of a worker: those of file, if there is one, and over
+// them the environment's. References are resolved.
+func (c *cli) workerSettings(ctx context.Context, file string) (config.Settings, *configprovider.Resolver, error) {
+	fromEnvironment := config.FromEnvironment(c.environ)
+	written := map[string]string{}
+	if file != "" {
+		var err error
+		if written, err = config.ReadFile(file); err != nil {
+			return nil, nil, err
+		}
+	} else if len(fromEnvironment) == 0 {
+		return nil, nil, usagef("name a worker file, or set CONNECT_BOOTSTRAP_SERVERS, CONNECT_GROUP_ID and so on")
+	}
+	maps.Copy(written, fromEnvironment)
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	resolver, err := configprovider.New(ctx, written, configprovider.Kinds(c.environ))
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", cmp.Or(file, "environment"), err)
+	}
+	settings, _, err := resolver.Resolve(ctx, written)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", cmp.Or(file, "environment"), err)
+	}
+	return settings, resolver, nil
+}
+
+// resolveTimeout bounds how long the secrets of the worker's own file may take.
+const resolveTimeout = 30 * time.Second
+
+// nodeOptions is what a node is made of.
+type nodeOptions struct {
+	Settings config.Settings // of the worker, resolved
+	Resolver *configprovider.Resolver
+	Source   string // the file that they come from, for errors; empty: the environment
+	Log      *slog.Logger
+	Levels   *logLevels
+	// Dialer opens connections to Kafka; nil: the network's.
+	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+	// Crash, when it is closed, ends the worker as kill -9 would; nil: never.
+	Crash <-chan struct{}
+	// Wrap, unless nil, is put around each listener.
+	Wrap func(net.Listener) net.Listener
+}
+
+// node is a worker with its REST API.
+type node struct {
+	o         nodeOptions
+	file      config.Worker
+	listeners []net.Listener
+	admin     []net.Listener
+	worker    *worker.Worker
+	server    *rest.Server
+	url       string
+}
+
+// newNode checks the settings and opens the listeners, so that their ports are
+// known.
+func newNode(o nodeOptions) (n *node, err error) {
+	file, problems, warnings := config.ParseWorker(o.Settings)
+	warn(o.Log, warnings) // first: an unknown key explains a missing one
+	if len(problems) > 0 {
+		return nil, problemsError(cmp.Or(o.Source, "environment"), problems)
+	}
+	if a := file.RestAuthentication; len(a) > 0 && !slices.Equal(a, []string{"none"}) {
+		// Accepted without effect it would leave open what its author believes closed.
+		return nil, fmt.Errorf("%s: rest.authentication=%s is not there yet: set it to none and let only trusted networks reach the listeners",
+			cmp.Or(o.Source, "environment"), strings.Join(a, ","))
+	}
+	n = &node{o: o, file: file}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.listeners, err = openListeners("listeners", file.Listeners, file, "listeners.https."); err != nil {
+		return n, err
+	}
+	if !file.AdminOnListeners {
+		n.admin = []net.Listener{} // not nil: nowhere else
+		admin, err := openListeners("admin.listeners", file.AdminListeners, file, "admin.listeners.https.")
+		if err != nil {
+			return n, err
+		}
+		n.admin = append(n.admin, admin...)
+	}
+	n.url = advertisedURL(file, n.listeners)
+	if o.Wrap != nil {
+		for i, l := range n.listeners {
+			n.listeners[i] = o.Wrap(l)
+		}
+	}
+	n.warnOpen()
+	return n, n.assemble()
+}
+
+// assemble makes the worker and its REST server.
+func (n *node) assemble() error {
+	var peer *tls.Config // nil unless others are reached by https
+	if strings.HasPrefix(n.url, "https:") {
+		var err error
+		if _, peer, err = serverTLS(n.file, "listeners.https."); err != nil {
+			return fmt.Errorf("listeners: %w", err)
+		}
+	}
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var w *worker.Worker
+	w, err := worker.New(worker.Options{
+		File: n.file, Resolver: n.o.Resolver, URL: n.url, ID: strings.SplitN(n.url, "://", 2)[1], Version: version, Commit: commit,
+		Log: n.o.Log.With(logAttr, "worker"), Metrics: metrics, Dialer: n.o.Dialer, Crash: n.o.Crash,
+		Publish: rest.Publisher(peer, func() ([]byte, string, bool) { return w.SessionKey() }),
+	})
+	if err != nil {
+		return err
+	}
+	n.worker = w
+	n.server, err = rest.New(rest.Options{
+		Worker: w, Listeners: n.listeners, AdminListeners: n.admin, Log: n.o.Log.With(logAttr, "rest"), Metrics: metrics, Gatherer: metrics,
+		PeerTLS: peer, Loggers: n.o.Levels.api(), AllowOrigin: n.file.AllowOrigin, AllowMethods: n.file.AllowMethods,
+		ResponseHeaders: n.file.ResponseHeaders,
+	})
+	return err
+}
+
+// close closes the listeners of a node that does not run.
+func (n *node) close() {
+	for _, l := range append(slices.Clone(n.listeners), n.admin...) {
+		l.Close()
+	}
+}
+
+// stopSlack is what an orderly end may take beyond the time that tasks have to
+// stop: saying good-bye, and finishing requests.
+const stopSlack = 20 * time.Second
+
+// run works until ctx ends, then ends in good order, within a bound.
+func (n *node) run(ctx context.Context) error {
+	n.o.Log.Info("starting", "version", version, "commit", commit, "go", runtime.Version(), "worker", n.worker.ID(), "group", n.file.GroupID, "url", n.url)
+	over := make(chan error, 1)
+	go func() {
+		g, ctx := errgroup.WithContext(ctx)
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		g.Go(func() error {
+			defer cancel() // a worker that has ended serves nothing
+			return n.worker.Run(ctx)
+		})
+		g.Go(func() error { return n.server.Run(ctx) })
+		over <- g.Wait()
+	}()
+	select {
+	case err := <-over:
+		return err
+	case <-ctx.Done():
+	}
+	n.o.Log.Info("stopping in good order")
+	bound := n.file.TaskStopTimeout + stopSlack
+	select {
+	case err := <-over:
+		n.o.Log.Info("stopped")
+		return err
+	case <-time.After(bound):
+		return fmt.Errorf("the worker did not end within %s; it is left to the others", bound)
+	}
+}
+
+// warn tells what is odd about a file.
+func warn(log *slog.Logger, warnings []config.Warning) {
+	for _, w := range warnings {
+		if w.Unknown {
+			log.Warn("unknown setting", "key", w.Key, "hint", w.Message)
+			continue
+		}
+		log.Info("setting noted", "key", w.Key, "reason", w.Message)
+	}
+}
+
+// problemsError is one line with everything that is wrong with a file.
+func problemsError(source string, problems []config.Problem) error {
+	texts := make([]string, len(problems))
+	for i, p := range problems {
+		texts[i] = p.Message
+		if !strings.Contains(p.Message, p.Key) {
+			texts[i] = p.Key + ": " + p.Message
+		}
+	}
+	if len(texts) == 1 {
+		return fmt.Errorf("%s: %s", source, texts[0])
+	}
+	return fmt.Errorf("%s: %d settings are wrong: %s", source, len(texts), strings.Join(texts, "; "))
+}
+
+func openListeners(key string, listeners []config.Listener, file config.Worker, prefix string) ([]net.Listener, error) {
+	var opened []net.Listener
+	for _, l := range listeners {
+		var secure *tls.Config
+		if l.Scheme == "https" {
+			var err error
+			if secure, _, err = serverTLS(file, prefix); err != nil {
+				closeAll(opened)
+				return nil, fmt.Errorf("%s: %s://%s: %w", key, l.Scheme, l.Address(), err)
+			}
+		}
+		listener, err := net.Listen("tcp", l.Address())
+		if err != nil {
+			closeAll(opened)
+			return nil, fmt.Errorf("%s: %w", key, err)
+		}
+		if secure != nil {
+			listener = tls.NewListener(listener, secure)
+		}
+		opened = append(opened, listener)
+	}
+	return opened, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		l.Close()
+	}
+}
+
+// serverTLS reads the TLS of https listeners: the keys behind prefix, or, if there are
+// none, the worker's own ssl.*, as Kafka does (SSLUtils).
+func serverTLS(file config.Worker, prefix string) (server, peer *tls.Config, err error) {
+	settings := file.Settings.Sub(prefix)
+	if len(settings) == 0 {
+		settings = file.Settings
+	}
+	return clientconfig.ServerTLS(settings)
+}
+
+// advertisedURL is where other workers reach this one.
+func advertisedURL(file config.Worker, opened []net.Listener) string {
+	a := file.Advertised()
+	if a.Port == 0 {
+		for i, l := range file.Listeners {
+			if l.Scheme == a.Scheme {
+				_, port, _ := net.SplitHostPort(opened[i].Addr().String())
+				a.Port, _ = strconv.Atoi(port)
+				break
+			}
+		}
+	}
+	if ip := net.ParseIP(a.Host); a.Host == "" || ip != nil && ip.IsUnspecified() {
+		a.Host = ownHost()
+	}
+	return a.Scheme + "://" + a.Address()
+}
+
+// ownHost is how others most likely reach this machine: its name, if that leads to
+// more than the machine itself, or else its first address.
+func ownHost() string {
+	name, _ := os.Hostname()
+	if ips, err := net.LookupIP(name); err == nil && slices.ContainsFunc(ips, func(ip net.IP) bool { return !ip.IsLoopback() }) {
+		return name
+	}
+	addresses, _ := net.InterfaceAddrs()
+	for _, a := range addresses {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() && ip.IP.To4() != nil {
+			return ip.IP.String()
+		}
+	}
+	return "localhost"
+}
+
+// warnOpen warns when everybody on the network may use the REST API.
+func (n *node) warnOpen() {
+	if slices.Equal(n.file.RestAuthentication, []string{"none"}) { // told so in so many words
+		return
+	}
+	for _, l := range slices.Concat(n.listeners, n.admin) {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
+			n.o.Log.Warn("everybody who reaches this address may change connectors: set rest.authentication, listen on loopback, or say rest.authentication=none",
+				"address", a.String())
+		}
+	}
+}
