@@ -310,15 +310,3 @@ func replace[T any](ch chan T, v T) {
 	}
 	ch <- v
 }
-
-// pause waits for d and says whether ctx still runs.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
