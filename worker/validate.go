@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"barnabas/config"
@@ -35,7 +36,6 @@ func (w *Worker) validate(ctx context.Context, class string, written map[string]
 		}
 		problems = append(problems, failed.Problems()...)
 	}
-	problems = append(problems, w.policy.Check(plugin.Overrides, written)...)
 	if plugin.Validate != nil {
 		problems = append(problems, plugin.Validate(written)...)
 	}
@@ -45,7 +45,26 @@ func (w *Worker) validate(ctx context.Context, class string, written map[string]
 				"does not allow: put a reference like ${file:/path:key} in its place"})
 		}
 	}
-	return plugin.Keys.Infos(plugin.Class, settings, problems...), plugin, nil
+	infos := plugin.Keys.Infos(plugin.Class, settings, problems...)
+	// Connect puts refused overrides behind all other keys.
+	for _, p := range w.policy.Check(overrides(plugin, written), written) {
+		infos.Configs = append(infos.Configs, config.Info{Value: config.ValueInfo{
+			Name: p.Key, Value: new(config.Redact(p.Key, written[p.Key])), RecommendedValues: []string{}, Errors: []string{p.Message}, Visible: true,
+		}})
+		infos.ErrorCount++
+	}
+	return infos, plugin, nil
+}
+
+// overrides returns the client kinds whose overrides are checked. A source uses an admin client if it says how
+// topics are created (Connect's SourceConnectorConfig.usesTopicCreation).
+func overrides(plugin connector.Plugin, written map[string]string) []string {
+	for key := range written {
+		if plugin.Type == connector.Source && strings.HasPrefix(key, "topic.creation.") && !slices.Contains(plugin.Overrides, "admin") {
+			return append(slices.Clone(plugin.Overrides), "admin")
+		}
+	}
+	return plugin.Overrides
 }
 
 // named settles a configuration's name: Connect takes it from the path and

@@ -165,6 +165,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error {
 		w.awaitGossip(parts)
 		err := w.loop(ctx, parts)
+		if errors.Is(err, errCrash) {
+			stop(errOver) // nobody hears of it from us
+			w.stopAll()
+			err = nil
+		}
 		w.runner.Wait()
 		stop(errOver)
 		return err
@@ -175,8 +180,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// errOver ends the parts of a worker whose loop has ended well.
-var errOver = errors.New("the worker has ended")
+var (
+	// errOver ends the parts of a worker whose loop has ended well.
+	errOver = errors.New("the worker has ended")
+	// errCrash ends the loop as Options.Crash asks.
+	errCrash = errors.New("crash")
+)
 
 // prepare waits for the worker cluster's Kafka and checks the internal topics.
 func (w *Worker) prepare(ctx context.Context) error {
@@ -232,8 +241,7 @@ func (w *Worker) loop(ctx, parts context.Context) error {
 			w.stopAll()
 			return nil
 		case <-w.o.Crash:
-			w.stopAll()
-			return nil
+			return errCrash
 		case <-parts.Done():
 			w.stopAll()
 			return nil // the part that failed says why
@@ -250,7 +258,7 @@ func (w *Worker) loop(ctx, parts context.Context) error {
 }
 
 // stopAll ends all runs at once: this worker has no right to them any more.
-func (w *Worker) stopAll() { w.lease.Renew(time.Now()) }
+func (w *Worker) stopAll() { w.runner.StopAll("the worker ends") }
 
 // step feeds the machine and does what it says.
 func (w *Worker) step(e herder.Event) {

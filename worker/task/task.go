@@ -15,8 +15,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -141,6 +143,17 @@ func (t *Runner) Stop(id int64, deadline time.Time, reason string) {
 	run.cancel()
 }
 
+// StopAll ends all runs at once.
+func (t *Runner) StopAll(reason string) {
+	t.mu.Lock()
+	ids := slices.Collect(maps.Keys(t.runs))
+	t.mu.Unlock()
+	now := time.Now()
+	for _, id := range ids {
+		t.Stop(id, now, reason)
+	}
+}
+
 // Wait waits for the end of all runs.
 func (t *Runner) Wait() { t.wg.Wait() }
 
@@ -192,6 +205,12 @@ func (t *Runner) life(ctx context.Context, run *running) {
 	select {
 	case err = <-over:
 	case <-run.guard.expired:
+		t.mu.Lock()
+		if run.reason == "" {
+			run.reason = "its lease has run out"
+		}
+		t.mu.Unlock()
+		run.cancel()
 		select {
 		case err = <-over:
 		case <-time.After(afterlife):

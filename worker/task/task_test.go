@@ -55,7 +55,7 @@ func runner(t *testing.T, lease *Lease, p plugin) (*Runner, <-chan ending, *byte
 		Hooks:    Hooks{Running: func(Run) {}, Ended: func(r Run, err error) { ended <- ending{r, err} }},
 	})
 	t.Cleanup(func() {
-		lease.Renew(time.Now())
+		r.StopAll("the test is over")
 		r.Wait()
 	})
 	return r, ended, &log
@@ -105,6 +105,20 @@ func TestAStoppedRunEndsInGoodOrder(t *testing.T) {
 		t.Errorf("ended with %+v", e)
 	}
 	r.Stop(1, time.Now(), "again") // harmless
+}
+
+func TestARunWhoseLeaseRunsOutIsToldAndDoesNotFail(t *testing.T) {
+	t.Parallel()
+	lease := new(Lease)
+	lease.Renew(time.Now().Add(50 * time.Millisecond))
+	r, ended, _ := runner(t, lease, func(ctx context.Context, _ connector.TaskContext) error {
+		<-ctx.Done()
+		return errors.New("could not save offsets")
+	})
+	r.Start(Run{ID: 1, Connector: "x"})
+	if e := wait(t, ended, "end"); e.err != nil {
+		t.Errorf("ended with %v", e.err)
+	}
 }
 
 func TestARunThatFailsSaysWhy(t *testing.T) {
