@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -26,9 +27,10 @@ import (
 // cluster is a cluster of real workers with their REST servers, over an
 // embedded Kafka that holds the topic t1.
 type cluster struct {
-	t     *testing.T
-	kafka *kfake.Cluster
-	nodes []*node
+	t        *testing.T
+	kafka    *kfake.Cluster
+	settings []map[string]string
+	nodes    []*node
 }
 
 // node is one worker.
@@ -43,14 +45,15 @@ type node struct {
 	stop   func()
 }
 
-func newCluster(t *testing.T, workers int) *cluster {
+// newCluster starts workers; settings are more of their worker file.
+func newCluster(t *testing.T, workers int, settings ...map[string]string) *cluster {
 	t.Helper()
 	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "t1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	c := &cluster{t: t, kafka: k}
+	c := &cluster{t: t, kafka: k, settings: settings}
 	for range workers {
 		c.join()
 	}
@@ -82,6 +85,9 @@ func (c *cluster) join() *node {
 		"bootstrap.servers": c.bootstrap(), "group.id": "g", "gossip.bind": "127.0.0.1:0",
 		"config.storage.topic": "configs", "offset.storage.topic": "offsets", "status.storage.topic": "statuses",
 		"config.storage.replication.factor": "1", "offset.storage.replication.factor": "1", "status.storage.replication.factor": "1",
+	}
+	for _, more := range c.settings {
+		maps.Copy(written, more)
 	}
 	file, problems, _ := config.ParseWorker(config.Literal(written))
 	if len(problems) > 0 {
@@ -191,9 +197,7 @@ func (c *cluster) mirror(more map[string]string) map[string]string {
 		"source.cluster.bootstrap.servers": c.bootstrap(), "target.cluster.bootstrap.servers": c.bootstrap(),
 		"replication.factor": "1", "offset-syncs.topic.replication.factor": "1",
 	}
-	for k, v := range more {
-		cfg[k] = v
-	}
+	maps.Copy(cfg, more)
 	return cfg
 }
 
@@ -306,11 +310,7 @@ func (f *fakeLevels) loggers() *Loggers {
 		Levels: func() map[string]LoggerLevel {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			out := map[string]LoggerLevel{}
-			for k, v := range f.levels {
-				out[k] = v
-			}
-			return out
+			return maps.Clone(f.levels)
 		},
 		SetLevel: func(name, level string) []string {
 			f.mu.Lock()
