@@ -8,6 +8,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -32,6 +33,9 @@ type Listener struct {
 	Name string
 	// SASL asks for PLAIN or SCRAM on a plaintext connection.
 	SASL bool
+	// Address is where to listen; empty is a free port. Whoever puts a proxy in
+	// front has to know it beforehand.
+	Address string
 	// Advertise is what clients are told to connect to instead of the listener,
 	// e.g. a proxy in front of it.
 	Advertise string
@@ -91,7 +95,7 @@ func start(ctx context.Context, spec Spec, install *Install, jvm ...string) (*Br
 	}
 	b.addresses["CONTROLLER"], b.addresses[Plain] = ports[0], ports[1]
 	for i, l := range spec.Listeners {
-		b.addresses[l.Name] = ports[i+2]
+		b.addresses[l.Name] = cmp.Or(l.Address, ports[i+2])
 	}
 	if err := b.write(); err != nil {
 		return nil, fmt.Errorf("start broker %s: %w", spec.Name, err)
@@ -270,6 +274,72 @@ func (b *Broker) Behind(listener string) string { return b.addresses[listener] }
 
 // Bootstrap is the address of the listener PLAIN.
 func (b *Broker) Bootstrap() string { return b.Address(Plain) }
+
+// AddUser makes a user for SCRAM, or changes the password of one.
+func (b *Broker) AddUser(ctx context.Context, name, password string) error {
+	admin, err := b.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	// One request cannot alter a user twice.
+	for _, mechanism := range []kadm.ScramMechanism{kadm.ScramSha256, kadm.ScramSha512} {
+		altered, err := admin.AlterUserSCRAMs(ctx, nil, []kadm.UpsertSCRAM{{User: name, Mechanism: mechanism, Iterations: 4096, Password: password}})
+		if err == nil {
+			err = altered.Error()
+		}
+		if err != nil {
+			return fmt.Errorf("add user %s to %s: %w", name, b.spec.Name, err)
+		}
+	}
+	return nil
+}
+
+// Grant is a right of a user.
+type Grant struct {
+	// Topic or Group names what the right is to; a name that ends with * is a
+	// prefix. Neither is the cluster.
+	Topic, Group string
+	Operations   []kadm.ACLOperation
+}
+
+// Allow gives a user rights.
+func (b *Broker) Allow(ctx context.Context, user string, grants ...Grant) error {
+	admin, err := b.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	for _, g := range grants {
+		name, prefix := strings.CutSuffix(cmp.Or(g.Topic, g.Group), "*")
+		pattern := kadm.ACLPatternLiteral
+		if prefix {
+			pattern = kadm.ACLPatternPrefixed
+			if name == "" {
+				name, pattern = "*", kadm.ACLPatternLiteral
+			}
+		}
+		acl := kadm.NewACLs().Allow("User:" + user).AllowHosts().Operations(g.Operations...).ResourcePatternType(pattern)
+		switch {
+		case g.Topic != "":
+			acl = acl.Topics(name)
+		case g.Group != "":
+			acl = acl.Groups(name)
+		default:
+			acl = acl.Clusters().ResourcePatternType(kadm.ACLPatternLiteral)
+		}
+		created, err := admin.CreateACLs(ctx, acl)
+		if err != nil {
+			return fmt.Errorf("allow %s on %s: %w", user, b.spec.Name, err)
+		}
+		for _, c := range created {
+			if c.Err != nil {
+				return fmt.Errorf("allow %s on %s: %w", user, b.spec.Name, c.Err)
+			}
+		}
+	}
+	return nil
+}
 
 // Process is the broker's process, to kill, freeze and thaw. After Run it is
 // another one.
