@@ -29,16 +29,23 @@ import (
 
 	"barnabas/e2e/kafka"
 	"barnabas/e2e/leak"
+	"barnabas/e2e/proxy"
 )
 
 // Client is the listener that the product uses: SASL, with ACLs behind it.
 const Client = "CLIENT"
 
+// Faulty is like Client, on source and hub, through a proxy that one test at a
+// time may break.
+const Faulty = "FAULTY"
+
 // clusters are the three of the normal case: what is copied from, what is
 // copied to, and the one with the workers' internal topics.
 type clusters struct {
 	source, target, hub *kafka.Broker
-	dir                 string
+	// sourceNet and hubNet stand in front of the listener Faulty.
+	sourceNet, hubNet *proxy.Proxy
+	dir               string
 }
 
 var shared struct {
@@ -53,16 +60,30 @@ func start(ctx context.Context) (c clusters, err error) {
 		return c, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for name, b := range map[string]**kafka.Broker{"source": &c.source, "target": &c.target, "hub": &c.hub} {
-		g.Go(func() error {
-			dir := filepath.Join(c.dir, name)
-			if err := os.Mkdir(dir, 0o700); err != nil {
+	for _, b := range []struct {
+		name   string
+		broker **kafka.Broker
+		net    **proxy.Proxy // nil: no listener Faulty
+	}{{"source", &c.source, &c.sourceNet}, {"target", &c.target, nil}, {"hub", &c.hub, &c.hubNet}} {
+		spec := kafka.Spec{
+			Name: b.name, Dir: filepath.Join(c.dir, b.name), ACLs: true, SuperUsers: []string{"worker"},
+			Listeners: []kafka.Listener{{Name: Client, SASL: true}},
+		}
+		if b.net != nil {
+			behind, err := kafka.FreePorts(1)
+			if err != nil {
+				return c, err
+			}
+			if *b.net, err = proxy.Listen("127.0.0.1:0", behind[0]); err != nil {
+				return c, err
+			}
+			spec.Listeners = append(spec.Listeners, kafka.Listener{Name: Faulty, SASL: true, Address: behind[0], Advertise: (*b.net).Address()})
+		}
+		g.Go(func() (err error) {
+			if err := os.Mkdir(spec.Dir, 0o700); err != nil {
 				return err
 			}
-			broker, err := kafka.Start(ctx, kafka.Spec{
-				Name: name, Dir: dir, ACLs: true, SuperUsers: []string{"worker"}, Listeners: []kafka.Listener{{Name: Client, SASL: true}},
-			})
-			*b = broker
+			*b.broker, err = kafka.Start(ctx, spec)
 			return err
 		})
 	}
@@ -74,6 +95,11 @@ func (c clusters) stop() error {
 	for _, b := range []*kafka.Broker{c.source, c.target, c.hub} {
 		if b != nil && b.Process() != nil {
 			b.Kill()
+		}
+	}
+	for _, p := range []*proxy.Proxy{c.sourceNet, c.hubNet} {
+		if p != nil {
+			p.Close()
 		}
 	}
 	if c.dir == "" {
@@ -124,9 +150,10 @@ type Env struct {
 	Leak *leak.Scanner
 
 	Source, Target, Hub *kafka.Broker
+	// SourceNet and HubNet are what breaks the listener Faulty.
+	SourceNet, HubNet *proxy.Proxy
 
-	fleets  []*Fleet
-	secrets []string // paths whose content is secret
+	fleets []*Fleet
 }
 
 // New prepares a test of at most limit, or skips it, saying what is missing.
@@ -153,7 +180,7 @@ func New(t *testing.T, limit time.Duration) *Env {
 	}
 	e := &Env{
 		t: t, Prefix: prefix(t.Name()), Seed: rand.Uint64(), Dir: directory(t), Leak: leak.New(), //nolint:gosec // no secret
-		Source: shared.source, Target: shared.target, Hub: shared.hub,
+		Source: shared.source, Target: shared.target, Hub: shared.hub, SourceNet: shared.sourceNet, HubNet: shared.hubNet,
 	}
 	if text := os.Getenv("E2E_SEED"); text != "" {
 		seed, err := strconv.ParseUint(text, 10, 64)
