@@ -115,7 +115,7 @@ func (w *Worker) meetCluster(ctx context.Context, opts []kgo.Opt) error {
 	}
 	defer cl.Close()
 	admin := kadm.NewClient(cl)
-	for {
+	for tries := 0; ; tries++ {
 		attempt, cancel := context.WithTimeout(ctx, 10*time.Second)
 		err = w.meetOnce(attempt, admin)
 		cancel()
@@ -126,7 +126,11 @@ func (w *Worker) meetCluster(ctx context.Context, opts []kgo.Opt) error {
 		if errors.Is(err, kerr.SaslAuthenticationFailed) || errors.Is(err, kerr.UnsupportedSaslMechanism) {
 			return fmt.Errorf("log in at the workers' Kafka cluster (sasl.jaas.config of the worker file): %w", err)
 		}
-		w.log.Warn("the Kafka cluster of the workers does not answer yet", "bootstrap", w.o.File.BootstrapServers, "err", err)
+		level := slog.LevelDebug // brokers and workers are often started together
+		if tries%30 == 3 {
+			level = slog.LevelWarn
+		}
+		w.log.Log(ctx, level, "the Kafka cluster of the workers does not answer yet", "bootstrap", w.o.File.BootstrapServers, "err", err)
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("reach the Kafka cluster at %s: %w", strings.Join(w.o.File.BootstrapServers, ","), err)
@@ -146,6 +150,13 @@ func (w *Worker) meetOnce(ctx context.Context, admin *kadm.Client) error {
 		return err
 	}
 	g := groups[w.o.File.GroupID]
+	if errors.Is(g.Err, kerr.GroupAuthorizationFailed) {
+		w.log.Warn("cannot see whether workers of Kafka Connect use this group: grant DESCRIBE on it", "group", w.o.File.GroupID)
+		return nil
+	}
+	if g.Err != nil {
+		return fmt.Errorf("describe the group %s: %w", w.o.File.GroupID, g.Err)
+	}
 	if g.ProtocolType == "connect" && len(g.Members) > 0 {
 		return &Error{ErrConflict, fmt.Sprintf("%d workers of Kafka Connect are members of the group %q: stop them before Barnabas takes over, or set another group.id "+
 			"and other storage topics", len(g.Members), w.o.File.GroupID)}

@@ -36,6 +36,9 @@ func (w *Worker) validate(ctx context.Context, class string, written map[string]
 		}
 		problems = append(problems, failed.Problems()...)
 	}
+	if strings.TrimSpace(written["transforms"]) != "" {
+		problems = append(problems, config.Problem{Key: "transforms", Message: "Transforms are not run by this version: remove them, or the copy would not be what they promise"})
+	}
 	if plugin.Validate != nil {
 		problems = append(problems, plugin.Validate(written)...)
 	}
@@ -87,9 +90,15 @@ func (w *Worker) check(ctx context.Context, written map[string]string) error {
 	if !ok {
 		return &Error{ErrInvalid, "Connector config " + shown(written) + " contains no connector type"}
 	}
-	infos, _, err := w.validate(ctx, class, written)
+	infos, plugin, err := w.validate(ctx, class, written)
 	if err != nil {
 		return &Error{ErrInvalid, err.Error()}
+	}
+	if w.o.File.LiteralSecretPolicy == "warn" && infos.ErrorCount == 0 {
+		if keys := configprovider.Literals(plugin.Keys, written); len(keys) > 0 {
+			w.log.Warn("a connector configuration holds literal secrets, which stand in the config topic for all to read: "+
+				"put references in their place (connector.secrets.literal.policy)", "connector", written["name"], "keys", keys)
+		}
 	}
 	if infos.ErrorCount == 0 {
 		return nil

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"time"
 
@@ -63,10 +64,13 @@ func (l *leaderWriter) resign() {
 func (l *leaderWriter) write(t *herder.Write) {
 	l.jobs <- func(ctx context.Context) {
 		last, err := l.append(ctx, t)
-		if err != nil {
-			l.w.log.Warn("could not write to the config topic", "err", err)
-		} else {
+		switch {
+		case err == nil:
 			l.w.gossip.Hint(last)
+		case errors.Is(err, store.ErrFenced):
+			l.w.log.Info("another worker has taken the lead", "err", err)
+		default:
+			l.w.log.Warn("could not write to the config topic", "err", err)
 		}
 		l.w.tell(herder.Written{ID: t.ID, OK: err == nil, Offset: last})
 	}
