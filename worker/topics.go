@@ -154,7 +154,8 @@ func (w *Worker) meetOnce(ctx context.Context, admin *kadm.Client) error {
 		w.log.Warn("cannot see whether workers of Kafka Connect use this group: grant DESCRIBE on it", "group", w.o.File.GroupID)
 		return nil
 	}
-	if g.Err != nil {
+	// Kafka 4 says so of a group that nobody has joined (KIP-1043).
+	if g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound) {
 		return fmt.Errorf("describe the group %s: %w", w.o.File.GroupID, g.Err)
 	}
 	if g.ProtocolType == "connect" && len(g.Members) > 0 {
