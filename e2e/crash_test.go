@@ -74,6 +74,9 @@ func TestKilledWorkersTasksRunAgainElsewhere(t *testing.T) {
 	stop()
 	report := e.Copied(topics, 30*time.Second)
 	t.Log(report)
+	for _, again := range report.Again {
+		t.Log(again)
+	}
 	if !report.Complete() {
 		t.Errorf("something is missing: %s", report)
 	}

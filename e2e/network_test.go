@@ -114,8 +114,6 @@ func TestWorkerCutOffFromItsKafkaStopsItsTasks(t *testing.T) {
 
 	e.HubNet.Silence()
 	cut := time.Now()
-	took := watch.Fresh(partitions, cut, 60*time.Second)
-	t.Logf("cut off: every partition copies again after %s", took)
 	stays := f.Workers[0]
 	e.Until(30*time.Second, "all tasks on the worker that is not cut off", func() string {
 		var s Status
@@ -129,6 +127,15 @@ func TestWorkerCutOffFromItsKafkaStopsItsTasks(t *testing.T) {
 		}
 		return ""
 	})
+	t.Logf("cut off: its tasks run elsewhere after %s, every partition copies after %s", time.Since(cut), watch.Fresh(partitions, time.Now(), 30*time.Second))
+	// Had the other not stopped by itself, these would be records copied twice.
+	begin := time.Now()
+	e.Until(time.Minute, "10 more seconds", func() string {
+		if time.Since(begin) < 10*time.Second {
+			return "not yet"
+		}
+		return ""
+	})
 	e.HubNet.Heal()
 	e.Must(cutOff.healthy(t.Context()))
 	f.Await(connector, "RUNNING", 2, 30*time.Second)
@@ -139,9 +146,9 @@ func TestWorkerCutOffFromItsKafkaStopsItsTasks(t *testing.T) {
 	if !report.Complete() {
 		t.Errorf("something is missing: %s", report)
 	}
-	// The worker that was cut off copied on until its lease ran out (4 s) and could
-	// not save its offsets.
-	if bound := int64(8 * rate); report.Duplicates > bound {
+	// With half of the partitions it copied on until its lease ran out (4 s), and
+	// could not save the offsets of that time and of the interval before (1 s).
+	if bound := int64(7 * rate / 2); report.Duplicates > bound {
 		t.Errorf("%d duplicates, want at most %d", report.Duplicates, bound)
 	}
 }

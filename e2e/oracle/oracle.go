@@ -39,6 +39,8 @@ type Report struct {
 	Disordered int64
 	// Rewinds count the places where the copy began again at an earlier record.
 	Rewinds int64
+	// Again describes the first few rewinds.
+	Again []string
 	// First describes the first few differences.
 	First []string
 }
@@ -138,6 +140,10 @@ func (r *Report) compare(at place, source, target sequence) {
 			index = nearest(same, furthest)
 			if index < next {
 				r.Rewinds++
+				if len(r.Again) < 20 {
+					r.Again = append(r.Again, fmt.Sprintf("%s/%d: target offset %d begins again at source offset %d, %d records back",
+						at.topic, at.partition, target.offsets[i], source.offsets[index], next-index))
+				}
 			}
 		}
 		switch {
