@@ -16,6 +16,7 @@ const (
 	leaseKey         = "barnabas-lease"
 	ackPrefix        = "barnabas-ack-"
 	beatPrefix       = "barnabas-beat-"
+	loadPrefix       = "barnabas-load-"
 )
 
 // applyConfig takes a record of the config topic to the herder.
@@ -121,6 +122,8 @@ func ownStatus(r store.OwnRecord) (herder.Record, error) {
 		return own[herder.Ack](r)
 	case strings.HasPrefix(r.Key, beatPrefix):
 		return own[herder.Beat](r)
+	case strings.HasPrefix(r.Key, loadPrefix):
+		return own[herder.Load](r)
 	}
 	return nil, nil
 }
@@ -157,6 +160,8 @@ func entry(r herder.Record) (store.Entry, error) {
 		e, err = store.EncodeOwn(leaseKey, r)
 	case herder.Ack:
 		e, err = store.EncodeOwn(ackPrefix+r.Worker, r)
+	case herder.Load:
+		e, err = store.EncodeOwn(loadPrefix+r.Worker, r)
 	case herder.Beat:
 		e, err = store.EncodeOwn(beatPrefix+r.Worker, r)
 	}

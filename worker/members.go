@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"strconv"
@@ -67,10 +68,18 @@ func (w *Worker) awaitGossip(ctx context.Context) {
 func (w *Worker) listen(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
+	weigh := time.NewTicker(weighInterval)
+	defer weigh.Stop()
+	told := herder.Load{Instance: w.self}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-weigh.C:
+			if load := w.load(); !maps.EqualFunc(load.Weights, told.Weights, maps.Equal[map[int]int64, map[int]int64]) {
+				w.writer.announce(load)
+				told = load
+			}
 		case <-w.gossip.Hints():
 			// Reading to the end renews the lease and tells that the topic can be read; the
 			// records themselves come by the fetch that is waiting for them.
@@ -80,10 +89,36 @@ func (w *Worker) listen(ctx context.Context) error {
 			}
 			cancel()
 		case <-ticker.C:
-			w.gossip.SetLoad(w.runner.Throughput())
+			total := 0.0
+			for _, tasks := range w.runner.Throughput() {
+				for _, rate := range tasks {
+					total += rate
+				}
+			}
+			w.gossip.SetLoad(total)
 			w.probeLeader(ctx)
 		}
 	}
+}
+
+// weighInterval is how often the weights of tasks are taken: seldom, since they
+// only matter when members or connectors change.
+const weighInterval = 10 * time.Second
+
+// load returns the weights of the busy tasks on this worker.
+func (w *Worker) load() herder.Load {
+	load := herder.Load{Instance: w.self, Weights: map[string]map[int]int64{}}
+	for name, tasks := range w.runner.Throughput() {
+		for task, rate := range tasks {
+			if weight := herder.Weight(rate); weight > 1 {
+				if load.Weights[name] == nil {
+					load.Weights[name] = map[int]int64{}
+				}
+				load.Weights[name][task] = weight
+			}
+		}
+	}
+	return load
 }
 
 // probeLeader tells the herder when the leader's address refuses connections: a process that was killed

@@ -129,6 +129,16 @@ func TestHeavyTasksAreSpread(t *testing.T) {
 	}
 }
 
+func TestWeightGrowsInCoarseSteps(t *testing.T) {
+	t.Parallel()
+	const MiB = 1 << 20
+	for rate, want := range map[float64]int64{0: 1, MiB: 1, MiB + 1: 2, 3.9 * MiB: 2, 5 * MiB: 4, 60 * MiB: 8, 1e300: 1024} {
+		if got := Weight(rate); got != want {
+			t.Errorf("%g bytes/s weigh %d, want %d", rate, got, want)
+		}
+	}
+}
+
 func TestAssignmentAtScale(t *testing.T) {
 	t.Parallel()
 	demands := tasksOf(10_000, 20)

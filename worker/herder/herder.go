@@ -55,6 +55,7 @@ type Machine struct {
 	joins        map[string]joined
 	acks         map[Instance]Ack
 	beats        map[string]time.Duration // by worker, when read
+	loads        map[string]Load          // by worker
 	leaderSeen   time.Duration            // last sign of the leader
 	resigned     bool                     // the leader has resigned
 
@@ -131,6 +132,7 @@ func New(c Config) *Machine {
 		joins:       map[string]joined{},
 		acks:        map[Instance]Ack{},
 		beats:       map[string]time.Duration{},
+		loads:       map[string]Load{},
 		alive:       map[string]string{},
 		everAlive:   map[Instance]bool{},
 		runs:        map[Unit]*run{},
@@ -475,7 +477,9 @@ func (m *Machine) forgetAcks() {
 }
 
 func (m *Machine) applyStatus(e StatusRead) {
-	if _, sign := e.Record.(Lease); !sign {
+	switch e.Record.(type) {
+	case Lease, Load: // neither changes who is there
+	default:
 		m.lead.dirty = true
 	}
 	switch r := e.Record.(type) {
@@ -491,6 +495,9 @@ func (m *Machine) applyStatus(e StatusRead) {
 		m.joins[r.Worker] = joined{r, e.Offset}
 	case Depart:
 		delete(m.joins, r.Worker)
+		delete(m.loads, r.Worker)
+	case Load:
+		m.loads[r.Worker] = r
 	case Lease:
 		if r.Epoch >= m.leader.Epoch {
 			m.leaderSeen = m.now

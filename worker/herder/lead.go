@@ -306,10 +306,16 @@ func (d *draft) demands() []demand {
 		}
 		placement := configs[name][PlacementKey]
 		for t := ConnectorUnit; t < n; t++ {
-			demands = append(demands, demand{unit: Unit{name, t}, placement: placement, weight: 1})
+			u := Unit{name, t}
+			demands = append(demands, demand{unit: u, placement: placement, weight: d.m.weight(u)})
 		}
 	}
 	return demands
+}
+
+// weight is what the present owner of a unit says it weighs.
+func (m *Machine) weight(u Unit) int64 {
+	return max(1, m.loads[m.owner[u]].Weights[u.Connector][u.Task])
 }
 
 // PlacementKey is the connector setting that restricts a connector to workers

@@ -165,6 +165,11 @@ type (
 	// Beat is a member's sign of life, written only while gossip does not show it
 	// the leader.
 	Beat struct{ Instance }
+	// Load tells what the busy tasks of a member weigh (see Weight); those that are not in it weigh 1.
+	Load struct {
+		Instance
+		Weights map[string]map[int]int64 `json:"weights"` // by connector and task
+	}
 )
 
 func (ConnectorConfig) record() {}
@@ -180,6 +185,18 @@ func (Depart) record()          {}
 func (Lease) record()           {}
 func (Ack) record()             {}
 func (Beat) record()            {}
+func (Load) record()            {}
+
+// Weight turns a task's measured throughput into its weight in the balance: 1 up to 1 MiB/s, and twice as
+// much for each four times more. The steps are coarse on purpose: tasks that copy
+// about as much weigh the same, and do not move for every change of their rate.
+func Weight(bytesPerSecond float64) int64 {
+	weight := int64(1)
+	for rate := float64(1 << 20); rate < bytesPerSecond && weight < 1<<10; rate *= 4 {
+		weight *= 2
+	}
+	return weight
+}
 
 // packUnits writes units of one run as Run.Units has them.
 func packUnits(units []Unit) map[string]string {

@@ -95,7 +95,9 @@ type running struct {
 	Run
 	guard  *guard
 	cancel context.CancelFunc // the orderly end
-	reason string             // why it was stopped
+	// metrics of the run; given back at its end.
+	metrics *registrations
+	reason  string // why it was stopped
 
 	mu       sync.Mutex
 	progress connector.Progress
@@ -117,7 +119,7 @@ const afterlife = 2 * time.Second
 // Start runs r until Stop, or until the lease runs out.
 func (t *Runner) Start(r Run) {
 	ctx, cancel := context.WithCancel(context.Background())
-	run := &running{Run: r, guard: newGuard(t.o.Lease), cancel: cancel}
+	run := &running{Run: r, guard: newGuard(t.o.Lease), cancel: cancel, metrics: &registrations{to: t.o.Metrics}}
 	t.mu.Lock()
 	t.runs[r.ID] = run
 	t.mu.Unlock()
@@ -172,18 +174,26 @@ func (t *Runner) Progress(name string) map[int]connector.Progress {
 	return all
 }
 
-// Throughput returns the bytes per second that all tasks copy.
-func (t *Runner) Throughput() (bytesPerSecond float64) {
+// Throughput returns the bytes per second that each running task copies, by
+// connector and task.
+func (t *Runner) Throughput() map[string]map[int]float64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	all := map[string]map[int]float64{}
 	for _, r := range t.runs {
+		if r.Task < 0 {
+			continue
+		}
+		if all[r.Connector] == nil {
+			all[r.Connector] = map[int]float64{}
+		}
 		r.mu.Lock()
 		for _, p := range r.progress.Partitions {
-			bytesPerSecond += p.BytesPerSec
+			all[r.Connector][r.Task] += p.BytesPerSec
 		}
 		r.mu.Unlock()
 	}
-	return bytesPerSecond
+	return all
 }
 
 // life is a run from beginning to end.
@@ -217,6 +227,7 @@ func (t *Runner) life(ctx context.Context, run *running) {
 			log.Error("the plugin did not return; its clients are closed, it is left behind", "reason", run.reason)
 		}
 	}
+	run.metrics.revoke()
 	run.guard.end(time.Now()) // closes what the plugin left open
 	<-watched
 	t.mu.Lock()
@@ -260,7 +271,6 @@ func (t *Runner) work(ctx context.Context, run *running, log *slog.Logger) (err 
 	}
 	clients := &clients{runner: t, run: run, settings: settings, log: log}
 	defer clients.close()
-	metrics := prometheus.WrapRegistererWith(nil, t.o.Metrics)
 	started := sync.OnceFunc(func() {
 		log.Info("running", "generation", run.Generation)
 		t.o.Hooks.Running(run.Run)
@@ -271,7 +281,7 @@ func (t *Runner) work(ctx context.Context, run *running, log *slog.Logger) (err 
 			return errors.New(problems[0].Message)
 		}
 		return plugin.NewConnector().Run(ctx, connector.Context{
-			Name: run.Connector, Settings: settings, MaxTasks: values.Int("tasks.max"), Log: log, Metrics: metrics,
+			Name: run.Connector, Settings: settings, MaxTasks: values.Int("tasks.max"), Log: log, Metrics: run.metrics,
 			Clients: clients.api(), Tasks: run.Tasks, Started: started, Internal: t.o.Internal(),
 			SetTasks: func(ctx context.Context, tasks []map[string]string) error {
 				return t.o.Publish(ctx, run.Connector, run.Generation, tasks)
@@ -279,7 +289,7 @@ func (t *Runner) work(ctx context.Context, run *running, log *slog.Logger) (err 
 		})
 	}
 	return plugin.NewTask().Run(ctx, connector.TaskContext{
-		Connector: run.Connector, Task: run.Task, Settings: settings, Log: log, Metrics: metrics,
+		Connector: run.Connector, Task: run.Task, Settings: settings, Log: log, Metrics: run.metrics,
 		Clients: clients.api(), Offsets: run.guard.offsets(t.o.Offsets(run.Connector)), Gate: t.o.Gate,
 		Delivery: connector.Plain, Started: started,
 		Report: func(p connector.Progress) {
