@@ -205,7 +205,8 @@ func TestSecretsOfEveryProviderStaySecret(t *testing.T) {
 	source, target := e.User(e.Source, "ro", ReadTopics(topic)...), e.User(e.Target, "rw", WriteTopics("src."+topic)...)
 	e.Secret("directory-password", target.Password)
 	secrets := filepath.Join(e.Dir, "secrets")
-	f := e.Fleet(FleetOptions{Size: 2, GossipProxy: true, LogLevel: "TRACE",
+	f := e.Fleet(FleetOptions{
+		Size: 2, GossipProxy: true, LogLevel: "TRACE",
 		Properties: map[string]string{
 			"config.providers":                         "file,dir,env",
 			"config.providers.dir.class":               "org.apache.kafka.common.config.provider.DirectoryConfigProvider",

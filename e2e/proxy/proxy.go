@@ -198,7 +198,7 @@ func (p *Proxy) copy(c *pair, from, to net.Conn) {
 
 // wait holds n bytes back for as long as the faults demand.
 func (p *Proxy) wait(c *pair, n int) {
-	f, changed, closed := p.now()
+	f, changed, _ := p.now()
 	delay := f.latency
 	if f.bandwidth > 0 {
 		delay += time.Duration(n) * time.Second / time.Duration(f.bandwidth)
@@ -211,7 +211,11 @@ func (p *Proxy) wait(c *pair, n int) {
 		}
 		timer.Stop()
 	}
-	for f, changed, closed = p.now(); f.silent && !closed && p.open(c); f, changed, closed = p.now() {
+	for {
+		f, changed, closed := p.now()
+		if !f.silent || closed || !p.open(c) {
+			return
+		}
 		select {
 		case <-changed:
 		case <-time.After(100 * time.Millisecond): // the pair may have been cut

@@ -83,7 +83,7 @@ func (s *session) ask(ctx context.Context, method, path, body string) (*http.Res
 var (
 	stack        = regexp.MustCompile(`(\\n\\t(at|\.\.\.) [^"\\]*)+`)
 	lastModified = regexp.MustCompile(`"last_modified":\d+`)
-	sandglass    = regexp.MustCompile(`"(creation-timestamp|timestamp)":\d+`)
+	sandglass    = regexp.MustCompile(`"(creation-timestamp|timestamp|discoverTimestamp)":\d+`)
 	sessionKey   = regexp.MustCompile(`"key":"[A-Za-z0-9+/=]+"`)
 )
 

@@ -45,7 +45,6 @@ type recorder struct {
 	dir, out       string
 	source, target *kafka.Broker // the workers' topics live on target
 	words          *strings.Replacer
-	exchanges      []exchange
 }
 
 func run(ctx context.Context, out, dir string) error {
