@@ -239,21 +239,37 @@ func (e *Env) Must(err error) {
 // condition explains itself: an empty string means fulfilled.
 func (e *Env) Until(limit time.Duration, what string, condition func() string) time.Duration {
 	e.t.Helper()
+	took, why := e.Within(limit, condition)
+	if why != "" {
+		e.t.Fatalf("%s: not within %s: %s", what, limit, why)
+	}
+	return took
+}
+
+// Within is Until for a condition that may stay unfulfilled: why says so then.
+func (e *Env) Within(limit time.Duration, condition func() string) (took time.Duration, why string) {
+	e.t.Helper()
 	begin := time.Now()
 	for {
-		why := condition()
-		took := time.Since(begin)
-		if why == "" {
-			return took
-		}
-		if took > limit {
-			e.t.Fatalf("%s: not within %s: %s", what, limit, why)
+		why = condition()
+		if took = time.Since(begin); why == "" || took > limit {
+			return took, why
 		}
 		select {
 		case <-e.t.Context().Done():
 			e.t.Fatal(e.t.Context().Err())
 		case <-time.After(20 * time.Millisecond):
 		}
+	}
+}
+
+// Pass lets a time go by, for what must hold for that long.
+func (e *Env) Pass(d time.Duration) {
+	e.t.Helper()
+	select {
+	case <-e.t.Context().Done():
+		e.t.Fatal(e.t.Context().Err())
+	case <-time.After(d):
 	}
 }
 

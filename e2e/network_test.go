@@ -44,14 +44,8 @@ func TestBlockedGossipLeavesOneOwnerPerTask(t *testing.T) {
 		}},
 	} {
 		cut.block()
-		begin := time.Now()
 		// Longer than gossip takes to declare a member dead, and than a lease.
-		e.Until(time.Minute, "10 seconds without gossip", func() string {
-			if time.Since(begin) < 10*time.Second {
-				return "not yet"
-			}
-			return ""
-		})
+		e.Pass(10 * time.Second)
 		t.Logf("gossip blocked %s: owners %v", cut.what, f.Owners(connector))
 		watch.Fresh(partitions, time.Now(), 15*time.Second)
 		for _, w := range f.Workers {
@@ -129,13 +123,7 @@ func TestWorkerCutOffFromItsKafkaStopsItsTasks(t *testing.T) {
 	})
 	t.Logf("cut off: its tasks run elsewhere after %s, every partition copies after %s", time.Since(cut), watch.Fresh(partitions, time.Now(), 30*time.Second))
 	// Had the other not stopped by itself, these would be records copied twice.
-	begin := time.Now()
-	e.Until(time.Minute, "10 more seconds", func() string {
-		if time.Since(begin) < 10*time.Second {
-			return "not yet"
-		}
-		return ""
-	})
+	e.Pass(10 * time.Second)
 	e.HubNet.Heal()
 	e.Must(cutOff.healthy(t.Context()))
 	f.Await(connector, "RUNNING", 2, 30*time.Second)
@@ -175,13 +163,7 @@ func TestSilentSourceLosesNothing(t *testing.T) {
 		{"slow", func() { e.SourceNet.Latency(200 * time.Millisecond); e.SourceNet.Bandwidth(200_000); e.SourceNet.Cut() }},
 	} {
 		fault.do()
-		begin := time.Now()
-		e.Until(time.Minute, "a fault of 5 seconds", func() string {
-			if time.Since(begin) < 5*time.Second {
-				return "not yet"
-			}
-			return ""
-		})
+		e.Pass(5 * time.Second)
 		e.SourceNet.Heal()
 		e.SourceNet.Cut()
 		t.Logf("source %s for 5s: every partition copies again %s after", fault.what, watch.Fresh(partitions, time.Now(), time.Minute))
