@@ -156,7 +156,6 @@ func (c *cli) pluginsCommand() *cobra.Command {
 		},
 	}
 	validate.Flags().StringVarP(&file, "file", "f", "", "the `file`, or - for standard input")
-	_ = validate.MarkFlagRequired("file")
 	cmd.AddCommand(validate)
 	return cmd
 }

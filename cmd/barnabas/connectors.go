@@ -166,7 +166,6 @@ among them, or .properties. "-" reads standard input.`,
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the `file`, or - for standard input")
 	cmd.Flags().StringVar(&name, "name", "", "its name, if the file has none or another one")
 	cmd.Flags().StringVar(&state, "state", "", "its first state: running, paused or stopped")
-	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 
@@ -243,7 +242,6 @@ func (c *cli) connectorsValidate() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the `file`, or - for standard input")
-	_ = cmd.MarkFlagRequired("file")
 	return cmd
 }
 

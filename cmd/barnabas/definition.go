@@ -28,6 +28,9 @@ const maxDefinitionBytes = 4 << 20
 
 // readDefinition reads the file at path, or standard input for "-".
 func (c *cli) readDefinition(path string) (definition, error) {
+	if path == "" {
+		return definition{}, usagef("give the file with -f FILE, or -f - for standard input")
+	}
 	in := c.stdin
 	if path != "-" {
 		f, err := os.Open(path)

@@ -80,10 +80,11 @@ type demo struct {
 	endStream func() error // waits until what was begun is written
 	killed    string       // id of the killed worker
 	begun     time.Time
+	wait      time.Duration // for what is on its way when the proof begins
 }
 
 func (c *cli) demo(ctx context.Context, o demoOptions) (err error) {
-	d := &demo{cli: c, o: o, dir: o.dir, begun: time.Now()}
+	d := &demo{cli: c, o: o, dir: o.dir, begun: time.Now(), wait: time.Minute}
 	if d.dir == "" {
 		if d.dir, err = os.MkdirTemp("", "barnabas-demo-"); err != nil {
 			return err
@@ -223,7 +224,7 @@ func (d *demo) startWorkers(ctx context.Context) error {
 	}
 	begin := time.Now()
 	var members []worker.Member
-	if err := d.until(ctx, 30*time.Second, "the workers to form a cluster", func(ctx context.Context) (bool, string, error) {
+	if err := d.until(ctx, time.Minute, "the workers to form a cluster", func(ctx context.Context) (bool, string, error) {
 		members, _ = d.client.Workers(ctx)
 		alive, leaders := 0, 0
 		for _, m := range members {
@@ -256,7 +257,7 @@ func (d *demo) refused(ctx context.Context) error {
 		return fmt.Errorf("create connector %s: %w", demoConnector, err)
 	}
 	trace := ""
-	if err := d.until(ctx, 45*time.Second, "the connector to be refused", func(ctx context.Context) (bool, string, error) {
+	if err := d.until(ctx, 2*time.Minute, "the connector to be refused", func(ctx context.Context) (bool, string, error) {
 		s, err := d.client.Status(ctx, demoConnector)
 		if err != nil {
 			return false, err.Error(), nil
@@ -294,7 +295,7 @@ func (d *demo) copy(ctx context.Context) error {
 	d.say("   producer.override.sasl.jaas.config = %s", *patch["producer.override.sasl.jaas.config"])
 	begin := time.Now()
 	bar := d.progress("   copying", "orders")
-	err := d.until(ctx, 60*time.Second, "the orders to be copied", func(ctx context.Context) (bool, string, error) {
+	err := d.until(ctx, 2*time.Minute, "the orders to be copied", func(ctx context.Context) (bool, string, error) {
 		n, err := d.copied(ctx)
 		if err != nil {
 			return false, "", err
@@ -380,7 +381,7 @@ func (d *demo) pause(ctx context.Context) error {
 
 // copiesOn waits until the target has n records.
 func (d *demo) copiesOn(ctx context.Context, n int64, told string) error {
-	if err := d.until(ctx, 30*time.Second, "orders to be copied", func(ctx context.Context) (bool, string, error) {
+	if err := d.until(ctx, time.Minute, "orders to be copied", func(ctx context.Context) (bool, string, error) {
 		have, err := d.copied(ctx)
 		return have >= n, d.state(ctx), err
 	}); err != nil {
@@ -392,7 +393,7 @@ func (d *demo) copiesOn(ctx context.Context, n int64, told string) error {
 
 // tasksAre waits until all tasks are in a state, none of them on the worker not.
 func (d *demo) tasksAre(ctx context.Context, state, not string) error {
-	return d.until(ctx, 45*time.Second, "the tasks to be "+state, func(ctx context.Context) (bool, string, error) {
+	return d.until(ctx, 2*time.Minute, "the tasks to be "+state, func(ctx context.Context) (bool, string, error) {
 		s, err := d.client.Status(ctx, demoConnector)
 		if err != nil {
 			return false, err.Error(), nil
@@ -454,7 +455,7 @@ func (d *demo) prove(ctx context.Context) error {
 	}
 	report, err := mirror.Verify(ctx, mirror.VerifyOptions{
 		Config: config.Literal(d.clusters.mirror(demoConnector, demoTopic, demoTasks, true)),
-		Source: open(d.clusters.prodAdmin, true), Target: open(d.clusters.stagingAdmin, false), Wait: 45 * time.Second, Progress: bar.set,
+		Source: open(d.clusters.prodAdmin, true), Target: open(d.clusters.stagingAdmin, false), Wait: d.wait, Progress: bar.set,
 	})
 	bar.done()
 	if err != nil {
