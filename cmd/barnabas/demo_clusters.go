@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -175,6 +177,18 @@ func (i identity) login(prefix, password string) map[string]string {
 		prefix + "security.protocol": "SASL_PLAINTEXT", prefix + "sasl.mechanism": scram512,
 		prefix + "sasl.jaas.config": fmt.Sprintf(`%s required username="%s" password="%s";`, scramModule, i.user, password),
 	}
+}
+
+// readerFile is a client.properties with which one may read all of staging.
+func (c *demoClusters) readerFile() string {
+	client := c.stagingAdmin.login("", c.stagingAdmin.reference())
+	client["bootstrap.servers"] = strings.Join(c.staging.ListenAddrs(), ",")
+	client["config.providers"], client["config.providers.file.class"] = "file", "file"
+	var text strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(client)) {
+		fmt.Fprintf(&text, "%s=%s\n", key, client[key])
+	}
+	return text.String()
 }
 
 // workerFile is the file of one worker: a connect-distributed.properties.

@@ -1,31 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-
-	"barnabas/connector/mirror"
 )
-
-// digestOf is one digest of all partitions of one side.
-func digestOf(r mirror.VerifyReport, source bool) string {
-	h := sha256.New()
-	for _, p := range r.Partitions {
-		digest := p.TargetDigest
-		if source {
-			digest = p.SourceDigest
-		}
-		fmt.Fprintf(h, "%s-%d %s\n", p.Topic, p.Partition, digest)
-	}
-	return hex.EncodeToString(h.Sum(nil)[:8])
-}
 
 // keep leaves everything running until ctx ends, with a trickle of orders, and
 // says what one can try.
@@ -46,12 +29,16 @@ func (d *demo) keep(ctx context.Context) error {
 		d.nodes[i] = again
 		d.say("   Worker %d is back.", n.number)
 	}
-	second, err := json.MarshalIndent(map[string]any{"name": "payments", "config": d.clusters.mirror("payments", "payments", 2, true)}, "", "  ")
-	if err != nil {
+	file := filepath.Join(d.dir, "payments.json")
+	var second bytes.Buffer
+	if err := writeJSON(&second, map[string]any{"name": "payments", "config": d.clusters.mirror("payments", "payments", 2, true)}); err != nil {
 		return err
 	}
-	file := filepath.Join(d.dir, "payments.json")
-	if err := os.WriteFile(file, append(second, '\n'), 0o600); err != nil {
+	if err := os.WriteFile(file, second.Bytes(), 0o600); err != nil {
+		return err
+	}
+	reader := filepath.Join(d.dir, "staging.properties")
+	if err := os.WriteFile(reader, []byte(d.clusters.readerFile()), 0o600); err != nil {
 		return err
 	}
 	url := d.nodes[0].url
@@ -61,6 +48,7 @@ func (d *demo) keep(ctx context.Context) error {
 	d.say("   curl -s -H 'Content-Type: application/json' --data @%s %s/connectors", file, url)
 	d.say("   barnabas workers list --url %s", url)
 	d.say("   barnabas replication orders --url %s", url)
+	d.say("   barnabas verify orders --url %s --target-config %s", url, reader)
 	const trickle = 20
 	return d.orders.stream(ctx, trickle)
 }

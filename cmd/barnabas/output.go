@@ -15,12 +15,7 @@ import (
 func (c *cli) show(v any, draw func(t *table)) error {
 	switch c.output {
 	case "json":
-		text, err := json.MarshalIndent(v, "", "  ")
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(c.stdout, "%s\n", text)
-		return err
+		return writeJSON(c.stdout, v)
 	case "yaml":
 		text, err := toYAML(v)
 		if err != nil {
@@ -32,6 +27,14 @@ func (c *cli) show(v any, draw func(t *table)) error {
 	t := &table{colour: c.coloured(c.stdout)}
 	draw(t)
 	return t.write(c.stdout)
+}
+
+// writeJSON writes v for people too: $<file:…> stays readable.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 // toYAML writes v with the names and the order that its JSON has.

@@ -59,6 +59,17 @@ func TestYAMLKeepsOrderAndTypes(t *testing.T) {
 	}
 }
 
+func TestJSONShowsReferencesAsWritten(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	if err := writeJSON(&out, map[string]string{"password": "$<file:/x:y>"}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "$<file:/x:y>") {
+		t.Error(out.String())
+	}
+}
+
 func TestConnectsErrorsFitOneLine(t *testing.T) {
 	t.Parallel()
 	got := oneLine("Connector configuration is invalid and contains the following 2 error(s):\nfirst\nsecond\n" +
