@@ -70,16 +70,26 @@ type Options struct {
 	Topics map[string]string
 }
 
-// Compare reads both sides up to their present ends and compares them.
+// Compare reads both sides up to their present ends and compares them. While
+// records still come the target's end is asked for first: some are missing then,
+// but none is foreign.
 func Compare(ctx context.Context, o Options) (Report, error) {
+	there, err := bounds(ctx, o.Target, slices.Sorted(maps.Values(o.Topics)))
+	if err != nil {
+		return Report{}, err
+	}
+	here, err := bounds(ctx, o.Source, slices.Sorted(maps.Keys(o.Topics)))
+	if err != nil {
+		return Report{}, err
+	}
 	var source, target map[place]sequence
 	g, reading := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		source, err = read(reading, o.Source, slices.Sorted(maps.Keys(o.Topics)))
+		source, err = read(reading, o.Source, here)
 		return err
 	})
 	g.Go(func() (err error) {
-		target, err = read(reading, o.Target, slices.Sorted(maps.Values(o.Topics)))
+		target, err = read(reading, o.Target, there)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -222,48 +232,59 @@ func hash(k *kgo.Record) uint64 {
 // stall is how long a reader waits for the next record.
 const stall = 30 * time.Second
 
-// read reads topics from their starts to their present ends, aborted records
-// among them, and returns a sequence for each partition.
-func read(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]sequence, error) {
-	admin, err := kgo.NewClient(opts...)
+// span are the offsets that a partition holds: from the first to before end.
+type span struct{ start, end int64 }
+
+// bounds returns the spans of topics as they are at present.
+func bounds(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]span, error) {
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", topics, err)
+		return nil, fmt.Errorf("bounds of %s: %w", topics, err)
 	}
-	defer admin.Close()
-	bounds := kadm.NewClient(admin)
-	starts, err := bounds.ListStartOffsets(ctx, topics...)
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	starts, err := admin.ListStartOffsets(ctx, topics...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", topics, err)
+		return nil, fmt.Errorf("bounds of %s: %w", topics, err)
 	}
-	ends, err := bounds.ListEndOffsets(ctx, topics...)
+	ends, err := admin.ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", topics, err)
+		return nil, fmt.Errorf("bounds of %s: %w", topics, err)
 	}
-	if err := ends.Error(); err != nil {
-		return nil, fmt.Errorf("read %s: %w", topics, err)
-	}
+	spans := map[place]span{}
+	ends.Each(func(end kadm.ListedOffset) {
+		start, _ := starts.Lookup(end.Topic, end.Partition)
+		spans[place{end.Topic, end.Partition}] = span{start.Offset, end.Offset}
+	})
+	return spans, nil
+}
+
+// read reads what lies in the spans, aborted records among it, and returns a
+// sequence for each partition.
+func read(ctx context.Context, opts []kgo.Opt, spans map[place]span) (map[place]sequence, error) {
 	out := map[place]sequence{}
 	left := map[place]int64{}
 	from := map[string]map[int32]kgo.Offset{}
-	ends.Each(func(end kadm.ListedOffset) {
-		at := place{end.Topic, end.Partition}
+	for at, s := range spans {
 		out[at] = sequence{}
-		start, _ := starts.Lookup(end.Topic, end.Partition)
-		if end.Offset > start.Offset {
-			left[at] = end.Offset
-			if from[end.Topic] == nil {
-				from[end.Topic] = map[int32]kgo.Offset{}
+		if s.end > s.start {
+			left[at] = s.end
+			if from[at.topic] == nil {
+				from[at.topic] = map[int32]kgo.Offset{}
 			}
-			from[end.Topic][end.Partition] = kgo.NewOffset().At(start.Offset)
+			from[at.topic][at.partition] = kgo.NewOffset().At(s.start)
 		}
-	})
+	}
 	if len(left) == 0 {
 		return out, nil
 	}
 	client, err := kgo.NewClient(append(slices.Clone(opts), kgo.ConsumePartitions(from), kgo.KeepControlRecords(),
 		kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.FetchMaxPartitionBytes(4<<20), kgo.FetchMaxWait(200*time.Millisecond))...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", topics, err)
+		return nil, fmt.Errorf("read: %w", err)
 	}
 	defer client.Close()
 	for len(left) > 0 {
@@ -272,7 +293,7 @@ func read(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]seque
 		err := fetches.Err0()
 		cancel()
 		if err != nil {
-			return nil, fmt.Errorf("read %s: nothing for %s, up to %v is awaited: %w", topics, stall, left, err)
+			return nil, fmt.Errorf("read: nothing for %s, up to %v is awaited: %w", stall, left, err)
 		}
 		fetches.EachRecord(func(k *kgo.Record) {
 			at := place{k.Topic, k.Partition}
