@@ -91,6 +91,7 @@ func (w *Worker) applyStatus(r store.Record) {
 	mine, isOwn := decoded.(store.OwnRecord)
 	if !isOwn {
 		w.topics.statuses.Apply(decoded)
+		w.gainsay(decoded)
 		return
 	}
 	record, err := ownStatus(mine)

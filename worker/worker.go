@@ -68,6 +68,7 @@ type Worker struct {
 	answers    map[int64]func(herder.Reply)
 	nextOrder  int64
 	keyOrdered bool // a session key is being written
+	swept      sweep
 	left       bool // the orderly end is complete
 	fatal      string
 
@@ -229,6 +230,7 @@ func (w *Worker) loop(ctx, parts context.Context) error {
 		case <-ticker.C:
 			w.step(herder.Tick{})
 			w.keepSessionKey()
+			w.forgetStatuses()
 		case <-w.gossip.Changed():
 			w.step(w.heard())
 		case <-asked:

@@ -97,11 +97,12 @@ type statusWriter struct {
 	mu      sync.Mutex
 	waiting map[string]store.Entry
 	order   []string
+	said    map[herder.Unit]*store.Status // the newest of each unit, until it is deleted
 	more    chan struct{}
 }
 
 func newStatusWriter(w *Worker) *statusWriter {
-	return &statusWriter{w: w, waiting: map[string]store.Entry{}, more: make(chan struct{}, 1)}
+	return &statusWriter{w: w, waiting: map[string]store.Entry{}, said: map[herder.Unit]*store.Status{}, more: make(chan struct{}, 1)}
 }
 
 func (s *statusWriter) put(e store.Entry) {
@@ -185,11 +186,36 @@ func (s *statusWriter) state(u herder.Unit, state, trace string, generation int6
 	if version != "" {
 		st.Version = &version
 	}
+	s.mu.Lock()
+	s.said[u] = st
+	s.mu.Unlock()
+	s.put(statusEntry(u, st))
+}
+
+func statusEntry(u herder.Unit, st *store.Status) store.Entry {
 	if u.IsConnector() {
-		s.put(store.ConnectorStatus{Connector: u.Connector, Status: st}.Entry())
-		return
+		return store.ConnectorStatus{Connector: u.Connector, Status: st}.Entry()
 	}
-	s.put(store.TaskStatus{Connector: u.Connector, Task: u.Task, Status: st}.Entry())
+	return store.TaskStatus{Connector: u.Connector, Task: u.Task, Status: st}.Entry()
+}
+
+// saidOf returns what this worker last wrote of the units that are wanted.
+func (s *statusWriter) saidOf(wanted func(herder.Unit) bool) map[herder.Unit]*store.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := map[herder.Unit]*store.Status{}
+	for u, st := range s.said {
+		if wanted(u) {
+			found[u] = st
+		}
+	}
+	return found
+}
+
+func (s *statusWriter) forget(u herder.Unit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.said, u)
 }
 
 func unitOf(r task.Run) herder.Unit { return herder.Unit{Connector: r.Connector, Task: r.Task} }
