@@ -55,7 +55,6 @@ var differences = map[string]struct {
 	"create unknown class":            {0, "other plugins"},
 	"accept charset":                  {0, "Connect repeats the charset"},
 	"create mirror bad converter":     {201, "converters are not used: records are copied as they are"},
-	"create mirror bad transform":     {201, "there are no transformations"},
 	"validate producer acks":          {0, "refused overrides come without the definition of the client's key"},
 	"restart onlyFailed":              {0, "how far the restart before has come"},
 	"restart includeTasks onlyFailed": {0, "how far the restart before has come"},

@@ -114,7 +114,7 @@ type Member struct {
 	Labels     map[string]string `json:"labels"`
 	Leader     bool              `json:"leader"`
 	Self       bool              `json:"self"`
-	State      string            `json:"state"` // alive, or gone: known to the log, silent in gossip
+	State      string            `json:"state"` // alive; unready: it gossips and cannot read the config topic; gone: silent
 	Connectors int               `json:"connectors"`
 	Tasks      int               `json:"tasks"`
 	Load       float64           `json:"load"` // bytes/s copied

@@ -56,7 +56,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	}
 	w := c.w
 	gauge(descLease, max(0, time.Until(w.lease.Until()).Seconds()))
-	members := map[string]int{"alive": 0, "gone": 0}
+	members := map[string]int{"alive": 0, "unready": 0, "gone": 0}
 	for _, m := range w.membersWithin(ctx) {
 		members[m.State]++
 	}

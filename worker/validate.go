@@ -36,9 +36,7 @@ func (w *Worker) validate(ctx context.Context, class string, written map[string]
 		}
 		problems = append(problems, failed.Problems()...)
 	}
-	if strings.TrimSpace(written["transforms"]) != "" {
-		problems = append(problems, config.Problem{Key: "transforms", Message: "Transforms are not run by this version: remove them, or the copy would not be what they promise"})
-	}
+	problems = append(problems, noTransforms(written)...)
 	if plugin.Validate != nil {
 		problems = append(problems, plugin.Validate(written)...)
 	}
@@ -57,6 +55,25 @@ func (w *Worker) validate(ctx context.Context, class string, written map[string]
 		infos.ErrorCount++
 	}
 	return infos, plugin, nil
+}
+
+// noTransforms refuses a chain of transforms, which would otherwise be accepted and
+// not run. One without a type is refused in Connect's words.
+func noTransforms(written map[string]string) []config.Problem {
+	var problems []config.Problem
+	for name := range strings.SplitSeq(written["transforms"], ",") {
+		name = strings.TrimSpace(name)
+		key := "transforms." + name + ".type"
+		switch {
+		case name == "":
+		case written[key] == "":
+			problems = append(problems, config.Problem{Key: key, Message: fmt.Sprintf("Missing required configuration %q which has no default value.", key)})
+		default:
+			problems = append(problems, config.Problem{Key: "transforms", Message: fmt.Sprintf("Invalid value %s for configuration transforms: "+
+				"this version runs no transforms, and without them the copy would not be what they promise", name)})
+		}
+	}
+	return problems
 }
 
 // overrides returns the client kinds whose overrides are checked. A source uses an admin client if it says how

@@ -153,7 +153,7 @@ func (w *Worker) membersWithin(ctx context.Context) (members []Member) {
 			}
 			for _, h := range heard {
 				if h.ID == j.Worker && strconv.FormatInt(h.Incarnation, 10) == j.Incarnation {
-					member.State, member.Load = "alive", h.Load
+					member.State, member.Load = "unready", h.Load
 				}
 			}
 			if present[j.Worker] {

@@ -234,17 +234,9 @@ func TestTasksSpreadAndMoveWhenAWorkerDies(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	a, b, d := c.join("a:1", nil), c.join("b:1", nil), c.join("c:1", nil)
-	c.eventually(func() string {
-		for _, m := range a.Members() {
-			if m.State != "alive" {
-				return fmt.Sprint(a.Members())
-			}
-		}
-		if len(a.Members()) != 3 {
-			return fmt.Sprint(a.Members())
-		}
-		return ""
-	})
+	for _, w := range []*member{a, b, d} {
+		c.allAlive(w, 3)
+	}
 	c.create("x", map[string]string{"connector.class": "test.Idle", "tasks.max": "6"})
 	for _, w := range []*member{a, b, d} {
 		c.running(w, "x", 6)

@@ -114,7 +114,7 @@ const resolveTimeout = 30 * time.Second
 
 // afterlife is how long a plugin may take to return once its clients have been
 // closed under it. Then it is reported as ended all the same: it can send nothing.
-const afterlife = 2 * time.Second
+const afterlife = 5 * time.Second
 
 // Start runs r until Stop, or until the lease runs out.
 func (t *Runner) Start(r Run) {
