@@ -52,12 +52,6 @@ type pair struct {
 	chain []*x509.Certificate
 }
 
-// contents is what a keystore holds.
-type contents struct {
-	pairs   []pair
-	trusted []*x509.Certificate
-}
-
 // Reasons why a store cannot be read. They hold nothing of it.
 var (
 	errStorePassword = errors.New("the password is wrong, or the file is damaged")

@@ -162,8 +162,10 @@ func TestCrossOrigin(t *testing.T) {
 func TestConfiguredHeaders(t *testing.T) {
 	t.Parallel()
 	server := serve(t, Options{ResponseHeaders: []config.HeaderRule{
-		{Action: "set", Name: "X-Frame-Options", Value: "DENY"}, {Action: "add", Name: "Cache-Control", Value: "no-cache, no-store"},
-		{Action: "add", Name: "Cache-Control", Value: "must-revalidate"}, {Action: "setDate", Name: "Expires", Value: "60000"},
+		{Action: "set", Name: "X-Frame-Options", Value: "DENY"},
+		{Action: "add", Name: "Cache-Control", Value: "no-cache, no-store"},
+		{Action: "add", Name: "Cache-Control", Value: "must-revalidate"},
+		{Action: "setDate", Name: "Expires", Value: "60000"},
 	}}, fine)
 	a := send(t, "GET", server.URL+"/nope", "", nil)
 	if a.header.Get("X-Frame-Options") != "DENY" || len(a.header.Values("Cache-Control")) != 2 {

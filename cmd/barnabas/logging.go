@@ -31,8 +31,14 @@ var levelNames = []struct {
 	name  string
 	level slog.Level
 }{
-	{"OFF", math.MaxInt}, {"FATAL", 12}, {"ERROR", slog.LevelError}, {"WARN", slog.LevelWarn}, {"INFO", slog.LevelInfo},
-	{"DEBUG", slog.LevelDebug}, {"TRACE", -8}, {"ALL", math.MinInt},
+	{"OFF", math.MaxInt},
+	{"FATAL", 12},
+	{"ERROR", slog.LevelError},
+	{"WARN", slog.LevelWarn},
+	{"INFO", slog.LevelInfo},
+	{"DEBUG", slog.LevelDebug},
+	{"TRACE", -8},
+	{"ALL", math.MinInt},
 }
 
 func parseLevel(name string) (slog.Level, bool) {

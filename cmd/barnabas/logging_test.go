@@ -50,8 +50,11 @@ func TestLevelsAreSetByLogger(t *testing.T) {
 		{"rest", "WARN", []string{"rest"}, "info orders, info payments, info root"},
 		{"connector.orders", "DEBUG", []string{"connector.orders"}, "debug orders, info orders, info payments, info root"},
 		{"connector", "ERROR", []string{"connector", "connector.orders"}, "info root"},
-		{"root", "DEBUG", []string{"connector", "connector.orders", "gossip", "rest", "root", "worker"},
-			"debug orders, debug payments, debug rest, debug root, info orders, info payments, info rest, info root"},
+		{
+			"root", "DEBUG",
+			[]string{"connector", "connector.orders", "gossip", "rest", "root", "worker"},
+			"debug orders, debug payments, debug rest, debug root, info orders, info payments, info rest, info root",
+		},
 	} {
 		if changed := api.SetLevel(step.name, step.level); !slices.Equal(changed, step.changed) {
 			t.Errorf("%s to %s changed %v, want %v", step.name, step.level, changed, step.changed)

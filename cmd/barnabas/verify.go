@@ -204,7 +204,8 @@ func drawFirsts(t *table, p mirror.PartitionVerdict) {
 		what   string
 		offset *int64
 	}{
-		{"first missing: offset %d of the source", p.FirstMissing}, {"first different: offset %d of the source", p.FirstDifferent},
+		{"first missing: offset %d of the source", p.FirstMissing},
+		{"first different: offset %d of the source", p.FirstDifferent},
 		{"first extra: offset %d of the target", p.FirstExtra},
 	} {
 		if f.offset != nil {
