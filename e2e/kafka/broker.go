@@ -142,6 +142,8 @@ func (b *Broker) properties() string {
 		"group.initial.rebalance.delay.ms": "0",
 		"offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "4",
 		"transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1", "transaction.state.log.num.partitions": "4",
+		// Tests write records with the times of years ago, which would be deleted.
+		"log.retention.ms": "-1",
 		// The defaults of these need more memory than the whole heap here.
 		"log.cleaner.dedupe.buffer.size": "4194304", "log.cleaner.io.buffer.size": "65536",
 		// After kill -9 a broker waits for its former session to end.

@@ -89,6 +89,12 @@ func (g *Generator) Write(ctx context.Context, n int) error {
 // Run writes rate records a second until ctx ends, and returns when the brokers
 // have them all. A broker that is away for less than a minute is waited for.
 func (g *Generator) Run(ctx context.Context, rate int) error {
+	// A client without a producer id gives up when its broker goes away.
+	for _, c := range g.clients {
+		if _, _, err := c.ProducerID(ctx); err != nil {
+			return fmt.Errorf("load: %w", err)
+		}
+	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	begin, written := time.Now(), 0
