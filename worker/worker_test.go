@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"barnabas/config"
 	"barnabas/configprovider"
@@ -90,6 +92,28 @@ func newCluster(t *testing.T) *cluster {
 // join starts a worker; id is only a name: nothing listens there.
 func (c *cluster) join(id string, more map[string]string) *member {
 	c.t.Helper()
+	m := c.member(id, more)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop = cancel
+	c.workers = append(c.workers, m)
+	go func() { m.done <- m.Run(ctx) }()
+	c.t.Cleanup(func() {
+		cancel()
+		select {
+		case err := <-m.done:
+			if err != nil {
+				c.t.Errorf("%s ended: %v", id, err)
+			}
+		case <-time.After(30 * time.Second):
+			c.t.Errorf("%s does not end", id)
+		}
+	})
+	return m
+}
+
+// member makes a worker that does not run yet.
+func (c *cluster) member(id string, more map[string]string) *member {
+	c.t.Helper()
 	written := map[string]string{
 		"bootstrap.servers": strings.Join(c.kafka.ListenAddrs(), ","), "group.id": "g",
 		"config.storage.topic": "configs", "offset.storage.topic": "offsets", "status.storage.topic": "statuses",
@@ -131,21 +155,6 @@ func (c *cluster) join(id string, more map[string]string) *member {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	m.stop = cancel
-	c.workers = append(c.workers, m)
-	go func() { m.done <- m.Run(ctx) }()
-	c.t.Cleanup(func() {
-		cancel()
-		select {
-		case err := <-m.done:
-			if err != nil {
-				c.t.Errorf("%s ended: %v", id, err)
-			}
-		case <-time.After(30 * time.Second):
-			c.t.Errorf("%s does not end", id)
-		}
-	})
 	return m
 }
 
@@ -447,6 +456,38 @@ func TestWrongConfigurationsAreRefusedInConnectsWords(t *testing.T) {
 		if !errors.Is(err, tt.reason) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: got %v, want %v: %s", tt.name, err, tt.reason, tt.want)
 		}
+	}
+}
+
+func TestAGroupOfKafkaConnectIsNotJoined(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	plain, err := kgo.NewClient(kgo.SeedBrokers(c.kafka.ListenAddrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plain.Close()
+	admin := kadm.NewClient(plain)
+	if _, err := admin.CreateTopic(t.Context(), 1, 1, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.kafka.ListenAddrs()...), kgo.ConsumerGroup("g"), kgo.GroupProtocol("connect"),
+		kgo.ConsumeTopics("t"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	c.eventually(func() string {
+		groups, err := admin.DescribeGroups(t.Context(), "g")
+		if err != nil || len(groups["g"].Members) == 0 {
+			return fmt.Sprintf("the group has no members: %+v %v", groups, err)
+		}
+		return ""
+	})
+	w := c.member("a:1", nil)
+	err = w.Run(t.Context())
+	if err == nil || !strings.Contains(err.Error(), `1 workers of Kafka Connect are members of the group "g"`) {
+		t.Errorf("a worker beside Kafka Connect ended with %v", err)
 	}
 }
 

@@ -48,8 +48,10 @@ func TestSimulation(t *testing.T) {
 	}
 }
 
+// simStats counts what a simulation has been through. Late are requests that were sent under a
+// lease and arrived when another run wrote the same partition.
 type simStats struct {
-	Steps, Crashes, Freezes, Cuts, Splits, Leaders, Fenced, Handovers, LeaseStops, Orders, Failures int
+	Steps, Crashes, Freezes, Cuts, Splits, Leaders, Fenced, Handovers, LeaseStops, Orders, Failures, Late int
 }
 
 func (a *simStats) add(b simStats) {
@@ -64,6 +66,7 @@ func (a *simStats) add(b simStats) {
 	a.LeaseStops += b.LeaseStops
 	a.Orders += b.Orders
 	a.Failures += b.Failures
+	a.Late += b.Late
 }
 
 type simRecord struct {
@@ -126,6 +129,7 @@ type simRun struct {
 	stopping bool
 	deadline time.Duration
 	ended    bool
+	inFlight int
 }
 
 func newSim(seed int64) *sim {

@@ -283,12 +283,40 @@ func (w *simWorker) startRun(st Start) {
 	}
 	w.runs[st.Run] = r
 	s.exclusive(w, r)
+	if !st.Unit.IsConnector() {
+		w.loop(0, 400*time.Millisecond, func() { w.produce(r) })
+	}
 	if st.Unit.IsConnector() {
 		w.soon(s.between(10*time.Millisecond, time.Second), func() { w.publish(r) })
 	} else if s.chance(0.03) && !s.calm {
 		s.stats.Failures++
 		w.soon(s.between(0, 2*time.Second), func() { w.endRun(r, true) })
 	}
+}
+
+// produce sends a request, which arrives a while later: perhaps after the lease, and then perhaps when
+// another run writes the partition already. Nothing can call it back, so a plain task's are counted.
+func (w *simWorker) produce(r *simRun) {
+	s := w.sim
+	if !w.mayWrite(r) {
+		return
+	}
+	r.inFlight++
+	s.after(s.between(time.Millisecond, 600*time.Millisecond), func() {
+		r.inFlight--
+		for _, o := range s.workers {
+			for _, other := range o.runs {
+				if other == r || other.Unit.Connector != r.Unit.Connector || !o.mayWrite(other) {
+					continue
+				}
+				for p := range r.parts {
+					if other.parts[p] {
+						s.stats.Late++
+					}
+				}
+			}
+		}
+	})
 }
 
 func (w *simWorker) stopRun(st Stop) {
@@ -308,8 +336,13 @@ func (w *simWorker) stopRun(st Stop) {
 	w.soon(rest, func() { w.endRun(r, false) })
 }
 
+// endRun ends a run. In good order that is when nothing is in flight any more.
 func (w *simWorker) endRun(r *simRun, failed bool) {
 	if r.ended || failed && r.stopping {
+		return
+	}
+	if r.inFlight > 0 && r.stopping && w.local() < r.deadline {
+		w.soon(20*time.Millisecond, func() { w.endRun(r, failed) })
 		return
 	}
 	r.ended = true
