@@ -24,11 +24,11 @@ func TestPatternsMatchLikeJava(t *testing.T) {
 	// Refused here with a clear error: nobody names topics with these.
 	unsupported := []string{`(?x) orders # c`, `\R`, `\N{LATIN SMALL LETTER A}a`}
 	for _, row := range recorded.Rows {
+		if row.Topics == "," {
+			continue // the key's validator refuses it before
+		}
 		t.Run(row.Topics, func(t *testing.T) {
 			t.Parallel()
-			if row.Topics == "," {
-				t.Skip("the key's validator refuses it before")
-			}
 			got, err := matches(row.Topics, recorded.Names)
 			if (err != nil) != (row.Error != nil || slices.Contains(unsupported, row.Topics)) {
 				t.Fatalf("error %v, Java's %v", err, row.Error)
