@@ -83,7 +83,7 @@ func (l *Leader) Take(ctx context.Context) error {
 	}
 	// InitProducerID without an epoch of ours: this bumps the epoch and so fences.
 	if _, _, err := client.ProducerID(ctx); err != nil {
-		client.Close()
+		closeWithin(client)
 		return fmt.Errorf("take %s: %w", l.options.TransactionalID, err)
 	}
 	l.client = client
@@ -185,7 +185,7 @@ func (l *Leader) release() { l.turn <- struct{}{} }
 
 func (l *Leader) drop() {
 	if l.client != nil {
-		l.client.Close()
+		closeWithin(l.client)
 		l.client = nil
 	}
 }
@@ -218,4 +218,21 @@ func fenced(err error) error {
 func isRefusal(err error) bool {
 	return errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.InvalidRecord) ||
 		errors.Is(err, kerr.RecordListTooLarge) || errors.Is(err, kerr.InvalidTimestamp)
+}
+
+// closeTimeout bounds the wait for a client to close: one whose InitProducerID was
+// given up may take longer, and the next Take must not wait for it.
+const closeTimeout = 2 * time.Second
+
+// closeWithin closes client, and leaves it to itself if that takes too long.
+func closeWithin(client *kgo.Client) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		client.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
+	}
 }
