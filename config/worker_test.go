@@ -214,3 +214,11 @@ func TestHeaderRulesAreReadAsKafkaDoes(t *testing.T) {
 		}
 	}
 }
+
+func TestSettingsThatNothingActsOnAreSaid(t *testing.T) {
+	t.Parallel()
+	warnings := workerWarnings(WorkerDef(), Literal(map[string]string{"exactly.once.source.support": "enabled"}), nil)
+	if len(warnings) != 1 || !strings.Contains(warnings[0].Message, "not acted on by this version: records are copied at least once") {
+		t.Errorf("got %v", warnings)
+	}
+}
