@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"barnabas/config"
+	"barnabas/connection"
 )
 
 // Kind says which of Kafka's Java clients the settings are for.
@@ -40,6 +41,9 @@ type Client struct {
 	// socket.connection.setup.timeout.max.ms (KIP-601).
 	Dial   DialFunc
 	dialer *dialer
+	login  *liveLogin // nil without SASL
+	// mark and rest are what SameCredentials and SameSettings compare.
+	mark, rest []byte
 	// User is the SASL user name as it resolved; it is empty without SASL. The
 	// Report shows it only where it was written literally.
 	User config.Secret
@@ -107,6 +111,7 @@ func Build(settings config.Settings, kind Kind) (*Client, error) {
 	r := newReader(settings, kind)
 	c := &Client{}
 	r.bootstrap()
+	hosts := r.list(connection.HostsKey)
 	r.common()
 	security := r.security()
 	switch kind {
@@ -122,7 +127,10 @@ func Build(settings config.Settings, kind Kind) (*Client, error) {
 		return nil, err
 	}
 	c.Opts = append(r.opts, security.opts...)
+	c.login = r.login
+	c.mark, c.rest = marks(settings, r.stores)
 	c.dialer = newDialer(security.tls, r.setupTimeout, r.setupTimeoutMax)
+	c.dialer.hosts = hosts
 	c.Dial = c.dialer.dial
 	c.User = security.user
 	c.Report = r.report

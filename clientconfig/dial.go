@@ -5,8 +5,12 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"barnabas/connection"
 )
 
 // DialFunc opens a connection, as net.Dialer.DialContext does.
@@ -15,9 +19,10 @@ type DialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 // dialer connects with a time limit that doubles with each failure in a row
 // (KIP-601), for each address on its own.
 type dialer struct {
-	tls        *tlsSettings // nil for plain TCP
+	secure     *atomic.Pointer[tlsSettings] // holds nil for plain TCP; what is made of one Client shares it
 	tcp        DialFunc
 	first, max time.Duration
+	hosts      []string // the only ones that may be connected to; empty: all (connection.Spec.Hosts)
 
 	mu    sync.Mutex
 	fails map[string]int // by address; bounded by maxFailing
@@ -28,10 +33,17 @@ type dialer struct {
 const maxFailing = 1024
 
 func newDialer(tls *tlsSettings, first, longest time.Duration) *dialer {
-	return &dialer{tls: tls, tcp: new(net.Dialer).DialContext, first: first, max: longest, fails: map[string]int{}}
+	d := &dialer{secure: new(atomic.Pointer[tlsSettings]), tcp: new(net.Dialer).DialContext, first: first, max: longest, fails: map[string]int{}}
+	d.secure.Store(tls)
+	return d
 }
 
+func (d *dialer) tls() *tlsSettings { return d.secure.Load() }
+
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if len(d.hosts) > 0 && !connection.Allowed(d.hosts, address) {
+		return nil, fmt.Errorf("connect to %s: the connection's allowed hosts are %s", address, strings.Join(d.hosts, ", "))
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout(address))
 	defer cancel()
 	conn, err := d.connect(ctx, network, address)
@@ -41,7 +53,8 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 
 func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := d.tcp(ctx, network, address)
-	if err != nil || d.tls == nil {
+	settings := d.tls()
+	if err != nil || settings == nil {
 		return conn, err
 	}
 	host, _, err := net.SplitHostPort(address)
@@ -49,7 +62,7 @@ func (d *dialer) connect(ctx context.Context, network, address string) (net.Conn
 		conn.Close()
 		return nil, fmt.Errorf("connect to %s: %w", address, err)
 	}
-	secure := tls.Client(conn, d.tls.config(host))
+	secure := tls.Client(conn, settings.config(host))
 	if err := secure.HandshakeContext(ctx); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("TLS handshake with %s: %w", address, err)
@@ -85,7 +98,7 @@ func (d *dialer) remember(address string, err error) {
 
 // over returns a dialer like d that opens its connections with tcp.
 func (d *dialer) over(tcp DialFunc) *dialer {
-	o := newDialer(d.tls, d.first, d.max)
-	o.tcp = tcp
+	o := newDialer(nil, d.first, d.max)
+	o.secure, o.tcp, o.hosts = d.secure, tcp, d.hosts
 	return o
 }

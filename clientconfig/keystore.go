@@ -3,6 +3,7 @@ package clientconfig
 import (
 	"bytes"
 	"crypto"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,10 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
-
-	pkcs12 "software.sslmate.com/src/go-pkcs12"
 )
 
 // maxStoreBytes bounds a keystore or PEM file. Java's own list of authorities
@@ -65,11 +63,15 @@ var (
 // loadFile reads the file that key names, for errors that show the path as it
 // was written.
 func (r *reader) loadFile(key string) ([]byte, bool) {
+	if !r.allowedPath(key, r.text(key, ""), r.written(key)) {
+		return nil, false
+	}
 	data, err := readStore(r.text(key, ""))
 	if err != nil {
 		r.fail(key, "read %s: %v", r.written(key), err)
 		return nil, false
 	}
+	r.stores = append(r.stores, sha256.Sum256(data))
 	return data, true
 }
 
@@ -306,30 +308,30 @@ func openKeystore(data []byte, typ storeType, pass, keyPass string) ([]pair, err
 	case jksStore:
 		return jksPairs(data, pass, keyPass)
 	}
-	p, err := pkcs12Pair(data, pass)
-	return []pair{p}, err
+	return pkcs12Pairs(data, pass, keyPass)
 }
 
-// pkcs12Pair returns the key of a PKCS12 store and its certificates, in the
-// order from the key's own up. The store's password is the key's, as keytool makes them.
-func pkcs12Pair(data []byte, pass string) (p pair, err error) {
+// pkcs12Pairs returns the keys of a PKCS12 store with their certificates, in the order from each key's own up.
+func pkcs12Pairs(data []byte, pass, keyPass string) (pairs []pair, err error) {
 	defer damagedOnPanic(&err)
-	key, first, rest, err := pkcs12.DecodeChain(data, pass)
+	file, err := readPKCS12(data, pass)
 	if err != nil {
-		return pair{}, pkcs12Error(err)
+		return nil, err
 	}
-	return pair{key: key, chain: orderChain(key, append([]*x509.Certificate{first}, rest...))}, nil
+	return file.pairs(keyPass)
 }
 
-// pkcs12Trusted returns the trusted entries of a PKCS12 store: certificates with
-// Java's mark for them. Others are no trusted entries to Java either.
+// pkcs12Trusted returns what a PKCS12 store trusts.
 func pkcs12Trusted(data []byte, pass string) (certs []*x509.Certificate, err error) {
 	defer damagedOnPanic(&err)
-	certs, err = pkcs12.DecodeTrustStore(data, pass)
+	file, err := readPKCS12(data, pass)
 	if err != nil {
-		return nil, pkcs12Error(err)
+		return nil, err
 	}
-	return certs, nil
+	if len(file.trusted()) == 0 && len(file.certs) > 0 {
+		return nil, errors.New("it holds certificates that are not marked as trusted, which Java skips; import them with keytool -importcert")
+	}
+	return file.trusted(), nil
 }
 
 // damagedOnPanic turns a panic of a decoder into an error: a store comes from
@@ -338,47 +340,4 @@ func damagedOnPanic(err *error) {
 	if recover() != nil {
 		*err = errStoreDamaged
 	}
-}
-
-// pkcs12Error says in fixed words what the library found.
-func pkcs12Error(err error) error {
-	var later pkcs12.NotImplementedError
-	switch {
-	case errors.Is(err, pkcs12.ErrIncorrectPassword), errors.Is(err, pkcs12.ErrDecryption):
-		return errStorePassword
-	case strings.Contains(err.Error(), "only certificate bags"), strings.Contains(err.Error(), "expected exactly 1 items"):
-		return errors.New("not supported yet: a PKCS12 truststore that holds private keys; put the trusted certificates into a store of their own")
-	case strings.Contains(err.Error(), "not marked as trusted"):
-		return errors.New("it holds a certificate that is not marked as trusted, which Java would skip; import it with keytool -importcert")
-	case strings.Contains(err.Error(), "private key missing"):
-		return errors.New("there is no private key in it")
-	case strings.Contains(err.Error(), "exactly one key bag"):
-		return errors.New("not supported yet: a PKCS12 keystore with several private keys")
-	case errors.As(err, &later):
-		return fmt.Errorf("not supported yet: %s", string(later))
-	}
-	return errStoreDamaged
-}
-
-// orderChain returns the certificates that lead up from key's own, in that
-// order. Without one for the key it leaves them as they are.
-func orderChain(key crypto.PrivateKey, certs []*x509.Certificate) []*x509.Certificate {
-	first := slices.IndexFunc(certs, func(c *x509.Certificate) bool {
-		return pair{key: key, chain: []*x509.Certificate{c}}.check() == nil
-	})
-	if first < 0 {
-		return certs
-	}
-	chain := []*x509.Certificate{certs[first]}
-	for len(chain) < len(certs) {
-		top := chain[len(chain)-1]
-		next := slices.IndexFunc(certs, func(c *x509.Certificate) bool {
-			return !slices.Contains(chain, c) && bytes.Equal(c.RawSubject, top.RawIssuer)
-		})
-		if next < 0 || bytes.Equal(top.RawSubject, top.RawIssuer) {
-			break
-		}
-		chain = append(chain, certs[next])
-	}
-	return chain
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/asn1"
 	"net"
 	"os"
 	"path/filepath"
@@ -120,6 +121,8 @@ func TestKeystoresLogIn(t *testing.T) {
 		{"PEM file", map[string]string{"location": "keystore.pem", "type": "PEM"}, "orders-ro"},
 		{"encrypted PEM file", map[string]string{"location": "keystore-encrypted.pem", "type": "PEM", "key.password": "key-pass"}, "orders-ro"},
 		{"PEM file with PKCS1", map[string]string{"location": "keystore-traditional.pem", "type": "PEM"}, "orders-rsa"},
+		{"PEM file with PBES1", map[string]string{"location": "keystore-pbes1.pem", "type": "PEM", "key.password": "key-pass"}, "orders-ro"},
+		{"PEM file with OpenSSL's old encryption", map[string]string{"location": "keystore-dek.pem", "type": "PEM", "key.password": "key-pass"}, "orders-rsa"},
 		{"inline PEM", map[string]string{"type": "PEM", "key": read(t, "client.key"), "certificate.chain": read(t, "client.pem")}, "orders-ro"},
 		{"inline PEM on one line", map[string]string{
 			"type": "PEM", "key": strings.ReplaceAll(read(t, "encrypted.key"), "\n", " "),
@@ -189,8 +192,10 @@ func TestBadKeystoresAreExplained(t *testing.T) {
 		{"PEM, wrong key password", map[string]string{"location": "keystore-encrypted.pem", "type": "PEM", "key.password": "canary-pass"}, location + errKeyPassword.Error()},
 		{"PEM, no key password", map[string]string{"location": "keystore-encrypted.pem", "type": "PEM"}, "ssl.key.password is not set"},
 		{"PEM, password of the store", map[string]string{"location": "keystore.pem", "type": "PEM", "password": "canary-pass"}, "SSL key store password cannot be specified with PEM format, only key password may be specified."},
-		{"PEM, PBES1", map[string]string{"location": "keystore-pbes1.pem", "type": "PEM", "key.password": "key-pass"}, "not supported yet: the private key's encryption"},
-		{"PEM, OpenSSL's old encryption", map[string]string{"location": "keystore-dek.pem", "type": "PEM", "key.password": "key-pass"}, "not supported yet: a private key encrypted in the old way"},
+		{"PEM, PBES1, wrong key password", map[string]string{"location": "keystore-pbes1.pem", "type": "PEM", "key.password": "canary-pass"}, location + errKeyPassword.Error()},
+		{"PEM, OpenSSL's old encryption, wrong key password", map[string]string{"location": "keystore-dek.pem", "type": "PEM", "key.password": "canary-pass"}, location + errKeyPassword.Error()},
+		{"PEM, OpenSSL's old encryption, no key password", map[string]string{"location": "keystore-dek.pem", "type": "PEM"}, "ssl.key.password is not set"},
+		{"PKCS12, wrong key password", map[string]string{"location": "keystore.p12", "password": "store-pass", "key.password": "canary-pass"}, location + errKeyPassword.Error()},
 		{"PEM, key of another", map[string]string{"location": "keystore-mismatch.pem", "type": "PEM"}, errNotPair.Error()},
 		{"PEM without a key", map[string]string{"location": "ca.pem", "type": "PEM"}, "Private key not provided"},
 		{"PEM without a certificate", map[string]string{"location": "client.key", "type": "PEM"}, errNoCertificate.Error()},
@@ -253,7 +258,7 @@ func TestTruststoresDecide(t *testing.T) {
 		{"PKCS12 called JKS", map[string]string{"location": store("truststore.p12"), "password": "trust-pass"}, ""},
 		{"PKCS12 without password", map[string]string{"location": store("truststore.p12")}, errStorePassword.Error()},
 		{"PKCS12 without Java's mark", map[string]string{"location": store("truststore-unmarked.p12"), "password": "trust-pass"}, "not marked as trusted"},
-		{"PKCS12 with keys, too", map[string]string{"location": store("combined.p12"), "password": "store-pass"}, "not supported yet: a PKCS12 truststore that holds private keys"},
+		{"PKCS12 with keys, too", map[string]string{"location": store("combined.p12"), "password": "store-pass"}, ""},
 		{"PEM file", map[string]string{"location": store("truststore.pem"), "type": "PEM"}, ""},
 		{"PEM inline", map[string]string{"certificates": read(t, "truststore.pem"), "type": "PEM"}, ""},
 		{"PEM inline on one line", map[string]string{"certificates": strings.ReplaceAll(read(t, "truststore.pem"), "\n", " "), "type": "PEM"}, ""},
@@ -362,10 +367,31 @@ func TestProtocolsAndSuites(t *testing.T) {
 	}
 }
 
+// FuzzBags feeds what is inside of a PKCS12 store, past its MAC and its encryption, and keys.
+func FuzzBags(f *testing.F) {
+	data, err := os.ReadFile(store("keystore-openssl.p12"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data[60:])
+	f.Add([]byte("\x30\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var file pkcs12File
+		if file.add(data) == nil {
+			file.trusted()
+			if len(file.keys) < 3 {
+				_, _ = file.pairs("x")
+			}
+		}
+		_, _ = contentInfo{Type: oidEncryptedData, Content: asn1.RawValue{Bytes: data}}.open("x")
+		_, _ = decryptPKCS8(data, "x")
+	})
+}
+
 // FuzzStores feeds damaged stores to every reader; passwords are those of the
 // seeds, so that the inside is reached.
 func FuzzStores(f *testing.F) {
-	for _, name := range []string{"keystore.jks", "two.jks", "truststore.jks", "keystore.pem", "keystore-encrypted.pem", "truststore.pem"} {
+	for _, name := range []string{"keystore.jks", "two.jks", "truststore.jks", "keystore.pem", "keystore-encrypted.pem", "truststore.pem", "combined.p12", "keystore-openssl.p12"} {
 		data, err := os.ReadFile(store(name))
 		if err != nil {
 			f.Fatal(err)
@@ -376,9 +402,6 @@ func FuzzStores(f *testing.F) {
 	f.Add([]byte("-----BEGIN CERTIFICATE----- AAAA -----END CERTIFICATE-----"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		real := sniff(data)
-		if real == pkcs12Store {
-			return // a library's; its work per file has no bound
-		}
 		trusted, err := openTruststore(data, real, "", false)
 		if err == nil && len(trusted) == 0 {
 			t.Error("a truststore without certificates was taken")

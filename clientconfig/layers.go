@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"barnabas/config"
+	"barnabas/connection"
 	"barnabas/connector"
 )
 
@@ -35,6 +36,14 @@ var precedence = map[connector.Role][]layer{
 		{false, "target.admin."},
 		{false, "admin.override."},
 	},
+	// What the target's own consumers need is read with the rights of the worker's, as the copies are
+	// written with those of its producer. "consumer.override." is for the source.
+	connector.TargetConsumer: {
+		{true, "consumer."},
+		{false, "target.cluster."},
+		{false, "consumer."},
+		{false, "target.consumer."},
+	},
 	connector.SourceConsumer: {
 		{false, "source.cluster."},
 		{false, "consumer."},
@@ -46,14 +55,39 @@ var precedence = map[connector.Role][]layer{
 		{false, "admin."},
 		{false, "source.admin."},
 	},
+	connector.RecordProducer: {
+		{true, "producer."},
+		{false, "producer.override."},
+	},
+	connector.RecordConsumer: {
+		{true, "consumer."},
+		{false, "consumer.override."},
+	},
+	connector.RecordAdmin: {
+		{true, "admin."},
+		{false, "admin.override."},
+	},
+	// Reports inherit nothing: their identity is their own.
+	connector.ReportProducer: {
+		{false, "reporter.producer."},
+	},
+	connector.ReportAdmin: {
+		{false, "reporter.admin."},
+	},
+	// "producer.override." is for the target.
+	connector.SourceProducer: {
+		{false, "source.cluster."},
+		{false, "producer."},
+		{false, "source.producer."},
+	},
 }
 
 // RoleKind returns which Java client's settings a role takes.
 func RoleKind(role connector.Role) Kind {
 	switch role {
-	case connector.TargetProducer:
+	case connector.TargetProducer, connector.SourceProducer, connector.RecordProducer, connector.ReportProducer:
 		return Producer
-	case connector.SourceConsumer:
+	case connector.SourceConsumer, connector.TargetConsumer, connector.RecordConsumer:
 		return Consumer
 	default:
 		return Admin
@@ -61,13 +95,21 @@ func RoleKind(role connector.Role) Kind {
 }
 
 // Layers returns the client settings of role, out of the worker's settings and
-// the connector's (or task's). The target's bootstrap.servers default to the
+// the connector's (or task's). The bootstrap.servers of all but the source default to the
 // worker's own. An unknown role has no settings.
 func Layers(role connector.Role, worker, conn config.Settings) config.Settings {
 	merged := config.Settings{}
-	layers := precedence[role]
-	target := role == connector.TargetProducer || role == connector.TargetAdmin
-	if bootstrap, ok := worker["bootstrap.servers"]; ok && target {
+	layers, known := precedence[role]
+	if !known {
+		return merged
+	}
+	if settings, ok := connected(role, worker, conn); ok {
+		return guarded(settings, worker)
+	}
+	if bootstrap, ok := worker["bootstrap.servers"]; ok && !strings.HasPrefix(string(role), "source-") {
+		merged["bootstrap.servers"] = bootstrap
+	}
+	if bootstrap, ok := conn["reporter.bootstrap.servers"]; ok && strings.HasPrefix(string(role), "report-") {
 		merged["bootstrap.servers"] = bootstrap
 	}
 	for _, l := range layers {
@@ -77,7 +119,8 @@ func Layers(role connector.Role, worker, conn config.Settings) config.Settings {
 		}
 		merged = merged.Merge(clientKeys(l.prefix, from.Sub(l.prefix)))
 	}
-	return merged
+	delete(merged, connection.HostsKey)
+	return guarded(merged, worker)
 }
 
 // Own returns the settings of the worker's own clients, those of its internal
@@ -91,7 +134,7 @@ func Own(worker config.Settings) config.Settings {
 		}
 	}
 	delete(own, "config.providers")
-	return own
+	return guarded(own, worker)
 }
 
 // engineKeys are settings of Connect and MirrorMaker themselves that only look

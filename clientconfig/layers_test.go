@@ -16,6 +16,8 @@ func TestLaterLayerWins(t *testing.T) {
 		connector.TargetAdmin:    {"worker admin.", "target.cluster.", "admin.", "target.admin.", "admin.override."},
 		connector.SourceConsumer: {"source.cluster.", "consumer.", "source.consumer.", "consumer.override."},
 		connector.SourceAdmin:    {"source.cluster.", "admin.", "source.admin."},
+		connector.SourceProducer: {"source.cluster.", "producer.", "source.producer."},
+		connector.TargetConsumer: {"worker consumer.", "target.cluster.", "consumer.", "target.consumer."},
 	} {
 		worker, conn := config.Settings{}, config.Settings{}
 		for _, l := range layers {
@@ -37,7 +39,7 @@ func TestSourceInheritsNothingFromTheWorker(t *testing.T) {
 		"bootstrap.servers": "worker:9092", "sasl.jaas.config": "worker's", "consumer.sasl.jaas.config": "worker's",
 		"admin.sasl.jaas.config": "worker's", "producer.sasl.jaas.config": "worker's",
 	})
-	for _, role := range []connector.Role{connector.SourceConsumer, connector.SourceAdmin} {
+	for _, role := range []connector.Role{connector.SourceConsumer, connector.SourceAdmin, connector.SourceProducer} {
 		if got := Layers(role, worker, config.Settings{}); len(got) != 0 {
 			t.Errorf("%s has %v, want nothing", role, got.Written())
 		}
@@ -47,7 +49,7 @@ func TestSourceInheritsNothingFromTheWorker(t *testing.T) {
 func TestTargetBootstrapDefaultsToTheWorkers(t *testing.T) {
 	t.Parallel()
 	worker := config.Literal(map[string]string{"bootstrap.servers": "worker:9092", "sasl.jaas.config": "worker's"})
-	for _, role := range []connector.Role{connector.TargetProducer, connector.TargetAdmin} {
+	for _, role := range []connector.Role{connector.TargetProducer, connector.TargetAdmin, connector.TargetConsumer} {
 		got := Layers(role, worker, config.Settings{}).Written()
 		if len(got) != 1 || got["bootstrap.servers"] != "worker:9092" {
 			t.Errorf("%s has %v, want the worker's bootstrap.servers and nothing else of it", role, got)

@@ -6,12 +6,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/youmark/pkcs8"
 )
 
 // pemBlock finds the entries of a PEM text as Kafka's PemParser does. Unlike
@@ -73,9 +72,18 @@ func pemPair(key, chain, keyPass string) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	entries, err := pemEntries(key)
+	private, err := pemKey(key, keyPass)
 	if err != nil {
 		return pair{}, err
+	}
+	return pair{key: private, chain: certs}, nil
+}
+
+// pemKey returns the only private key of a PEM text.
+func pemKey(text, pass string) (crypto.PrivateKey, error) {
+	entries, err := pemEntries(text)
+	if err != nil {
+		return nil, err
 	}
 	var found []entry
 	for _, e := range entries {
@@ -85,23 +93,23 @@ func pemPair(key, chain, keyPass string) (pair, error) {
 	}
 	switch len(found) {
 	case 0:
-		return pair{}, errors.New("Private key not provided")
+		return nil, errors.New("Private key not provided")
 	case 1:
 	default:
-		return pair{}, fmt.Errorf("Expected one private key, but found %d", len(found))
+		return nil, fmt.Errorf("Expected one private key, but found %d", len(found))
 	}
-	private, err := found[0].privateKey(keyPass)
-	if err != nil {
-		return pair{}, err
-	}
-	return pair{key: private, chain: certs}, nil
+	return found[0].privateKey(pass)
 }
 
 // privateKey reads a private key: PKCS8, encrypted or not, and beyond Kafka the
 // older forms of RSA and EC keys.
 func (e entry) privateKey(pass string) (crypto.PrivateKey, error) {
 	if strings.Contains(e.headers, "ENCRYPTED") {
-		return nil, errors.New("not supported yet: a private key encrypted in the old way of OpenSSL; openssl pkcs8 -topk8 turns it into PKCS8")
+		der, err := e.decryptOld(pass)
+		if err != nil {
+			return nil, err
+		}
+		e.der = der
 	}
 	var key crypto.PrivateKey
 	var err error
@@ -126,62 +134,49 @@ func (e entry) privateKey(pass string) (crypto.PrivateKey, error) {
 	return key, nil
 }
 
-// maxIterations bounds the work of deriving a key from a password, so that no
-// key in a connector's configuration can occupy a worker. OpenSSL and keytool use 2,048 to 10,000; the
-// strictest advice is below 1,500,000.
-const maxIterations = 2_000_000
-
-// decryptPKCS8 opens an encrypted PKCS8 key (PBES2).
-func decryptPKCS8(der []byte, pass string) (key crypto.PrivateKey, err error) {
-	defer damagedOnPanic(&err)
-	if err := checkPBES2(der); err != nil {
-		return nil, err
-	}
-	key, _, err = pkcs8.ParsePrivateKey(der, []byte(pass))
-	if err != nil {
-		if strings.Contains(err.Error(), "incorrect password") {
-			return nil, errKeyPassword
-		}
-		return nil, errKeyFormat
-	}
-	return key, nil
-}
-
-var (
-	oidPBES2  = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 13}
-	oidPBKDF2 = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 5, 12}
-)
-
-// checkPBES2 looks at the scheme of an encrypted key before any work is done.
-func checkPBES2(der []byte) error {
+// decryptPKCS8 opens an encrypted PKCS8 key.
+func decryptPKCS8(der []byte, pass string) (crypto.PrivateKey, error) {
 	var sealed struct {
 		Algorithm pkix.AlgorithmIdentifier
 		Data      []byte
 	}
 	if _, err := asn1.Unmarshal(der, &sealed); err != nil {
-		return errKeyFormat
+		return nil, errKeyFormat
 	}
-	if !sealed.Algorithm.Algorithm.Equal(oidPBES2) {
-		return errors.New("not supported yet: the private key's encryption; openssl pkcs8 -topk8 -v2 aes256 makes one that is (PBES2)")
+	plain, err := decryptPBE(sealed.Algorithm, sealed.Data, pass)
+	if errors.Is(err, errPBEPassword) {
+		return nil, errKeyPassword
 	}
-	var params struct{ Derivation, Cipher pkix.AlgorithmIdentifier }
-	if _, err := asn1.Unmarshal(sealed.Algorithm.Parameters.FullBytes, &params); err != nil {
-		return errKeyFormat
+	if err != nil {
+		return nil, fmt.Errorf("the private key: %w", err)
 	}
-	if !params.Derivation.Algorithm.Equal(oidPBKDF2) {
-		return errors.New("not supported yet: the private key's encryption derives its key otherwise than by PBKDF2")
+	key, err := x509.ParsePKCS8PrivateKey(plain)
+	if err != nil {
+		// One wrong password in 256 gives something that looks like an end.
+		return nil, errKeyPassword
 	}
-	var pbkdf2 struct {
-		Salt       []byte
-		Iterations int
-		Rest       asn1.RawValue `asn1:"optional"`
-		Prf        asn1.RawValue `asn1:"optional"`
+	return key, nil
+}
+
+// decryptOld opens what OpenSSL has encrypted in its own old way (Proc-Type and DEK-Info of RFC 1421), which Kafka
+// does not take.
+func (e entry) decryptOld(pass string) ([]byte, error) {
+	if pass == "" {
+		return nil, errors.New("the private key is encrypted, and ssl.key.password is not set")
 	}
-	if _, err := asn1.Unmarshal(params.Derivation.Parameters.FullBytes, &pbkdf2); err != nil {
-		return errKeyFormat
+	block := &pem.Block{Type: e.label, Headers: map[string]string{}, Bytes: e.der}
+	for line := range strings.Lines(e.headers) {
+		if name, value, ok := strings.Cut(line, ":"); ok {
+			block.Headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
+		}
 	}
-	if pbkdf2.Iterations < 1 || pbkdf2.Iterations > maxIterations {
-		return fmt.Errorf("the private key's encryption needs %d iterations; at most %d are allowed", pbkdf2.Iterations, maxIterations)
+	//lint:ignore SA1019 deprecated because it is weak, which whoever has such a key cannot help
+	der, err := x509.DecryptPEMBlock(block, []byte(pass))
+	if errors.Is(err, x509.IncorrectPasswordError) {
+		return nil, errKeyPassword
 	}
-	return nil
+	if err != nil {
+		return nil, errKeyFormat
+	}
+	return der, nil
 }

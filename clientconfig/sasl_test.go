@@ -43,7 +43,7 @@ func TestSASLLogsIn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for mechanism := range mechanisms {
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		for _, protocol := range []string{"SASL_PLAINTEXT", "SASL_SSL"} {
 			t.Run(mechanism+" "+protocol, func(t *testing.T) {
 				t.Parallel()

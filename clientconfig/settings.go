@@ -1,6 +1,7 @@
 package clientconfig
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -24,6 +25,8 @@ type reader struct {
 	opts     []kgo.Opt
 	problems []config.Problem
 	used     map[string]bool
+	login    *liveLogin
+	stores   [][sha256.Size]byte // of the files that were read
 
 	setupTimeout    time.Duration
 	setupTimeoutMax time.Duration
@@ -35,6 +38,9 @@ func newReader(settings config.Settings, kind Kind) *reader {
 		settings: settings,
 		used:     map[string]bool{},
 		report:   Report{Kind: kind, References: map[string][]string{}},
+	}
+	for _, key := range workerOnly {
+		r.used[key] = true
 	}
 	for key, s := range settings {
 		if refs := references(s.Written); len(refs) > 0 {
@@ -149,6 +155,25 @@ func (r *reader) number(key string, def, low, high int64) int64 {
 		r.invalid(key, fmt.Sprintf("Value must be at least %d", low))
 	case n > high:
 		r.invalid(key, fmt.Sprintf("Value must be no more than %d", high))
+	default:
+		return n
+	}
+	return def
+}
+
+// double reads a DOUBLE between low and high.
+func (r *reader) double(key string, def, low, high float64) float64 {
+	if !r.has(key) {
+		return def
+	}
+	n, err := strconv.ParseFloat(r.text(key, ""), 64)
+	switch {
+	case err != nil || math.IsNaN(n):
+		r.invalid(key, "Not a number of type DOUBLE")
+	case n < low:
+		r.invalid(key, fmt.Sprintf("Value must be at least %v", low))
+	case n > high:
+		r.invalid(key, fmt.Sprintf("Value must be no more than %v", high))
 	default:
 		return n
 	}
