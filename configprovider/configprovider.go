@@ -30,13 +30,16 @@ const readsAtOnce = 8
 // called at the same time, obey ctx, and put no value into an error.
 type Provider interface {
 	// Read returns what the provider has at path for keys. A key that is not
-	// there is absent from Data.Values; an error is for what keeps it from telling.
+	// there is absent from Data.Values; an error is for what keeps it from telling, an
+	// *UnavailableError if that may pass by itself.
 	Read(ctx context.Context, path string, keys []string) (Data, error)
 }
 
 // Data is what a provider has at one path.
 type Data struct {
 	Values map[string]config.Secret
+	// Failed are keys that could not be read where others could.
+	Failed map[string]error
 	// Place says what was looked into, for errors: "that file".
 	Place string
 	// Names are keys that the place has, for hints; nil where names are not to be told.
@@ -46,6 +49,8 @@ type Data struct {
 	// Version names the version of the values in the backend's own terms, empty
 	// if it has none. It is never computed from a value.
 	Version string
+	// Versions are those of single keys, where they have versions of their own.
+	Versions map[string]string
 }
 
 // Kind is a kind of provider: a row of the table that a program is built with.
@@ -170,16 +175,17 @@ func (r *Resolver) Resolve(ctx context.Context, written map[string]string) (conf
 		rest := 0
 		for i, ref := range found[key] {
 			got := reads[place{ref.Provider, ref.Path}]
-			secret, reason := r.pick(got, ref)
-			if reason != "" {
-				failures = append(failures, Failure{Key: key, Reference: ref.String(), Reason: reason})
+			secret, err := r.pick(got, ref)
+			if err != nil {
+				var unavailable *UnavailableError
+				failures = append(failures, Failure{Key: key, Reference: ref.String(), Reason: err.Error(), Unavailable: errors.As(err, &unavailable)})
 				continue
 			}
 			value.WriteString(written[key][rest:ref.start])
 			value.WriteString(secret.Reveal())
 			rest = ref.start + len(ref.written)
 			if !slices.ContainsFunc(found[key][:i], func(before Reference) bool { return before.written == ref.written }) {
-				uses = append(uses, Use{Key: key, Reference: ref.String(), Version: got.data.Version, TTL: got.data.TTL})
+				uses = append(uses, Use{Key: key, Reference: ref.String(), Version: cmp.Or(got.data.Versions[ref.Key], got.data.Version), TTL: got.data.TTL})
 			}
 		}
 		value.WriteString(written[key][rest:])
@@ -220,21 +226,21 @@ func (r *Resolver) read(ctx context.Context, reads map[place]*read) {
 }
 
 // pick takes the value of ref out of what was read for it, or says why not.
-func (r *Resolver) pick(got *read, ref Reference) (secret config.Secret, reason string) {
+func (r *Resolver) pick(got *read, ref Reference) (config.Secret, error) {
 	if _, ok := r.providers[ref.Provider]; !ok {
-		return secret, r.unknown(ref.Provider)
+		return config.Secret{}, errors.New(r.unknown(ref.Provider))
 	}
-	if got.err != nil {
-		return secret, got.err.Error()
+	if err := cmp.Or(got.err, got.data.Failed[ref.Key]); err != nil {
+		return config.Secret{}, err
 	}
 	if secret, ok := got.data.Values[ref.Key]; ok {
-		return secret, ""
+		return secret, nil
 	}
-	reason = fmt.Sprintf("%s has no key %q", cmp.Or(got.data.Place, "the provider"), ref.Key)
+	reason := fmt.Sprintf("%s has no key %q", cmp.Or(got.data.Place, "the provider"), ref.Key)
 	if near := config.Nearest(ref.Key, got.data.Names); near != "" {
 		reason += fmt.Sprintf("; it has %q", near)
 	}
-	return secret, reason
+	return config.Secret{}, errors.New(reason)
 }
 
 func (r *Resolver) unknown(provider string) string {
@@ -250,6 +256,8 @@ type Failure struct {
 	Key       string // of the setting
 	Reference string // as written
 	Reason    string
+	// Unavailable: the provider could not be asked; later it may tell.
+	Unavailable bool
 }
 
 // Error says which references could not be resolved, and why.

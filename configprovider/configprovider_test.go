@@ -96,8 +96,34 @@ func TestReferencesAreReplacedAnywhereInAValue(t *testing.T) {
 		{Key: "jaas", Reference: "$<file:" + file + ":password>"},
 		{Key: "nested", Reference: "${file:" + file + ":nested}"},
 	}
+	for i, u := range uses { // of a file, the version is when it was written
+		if from := References(u.Reference)[0].Provider; (from != "env") != (u.Version != "" && u.TTL == fileTTL) {
+			t.Errorf("%s has version %q and time to live %s", u.Reference, u.Version, u.TTL)
+		}
+		uses[i].Version, uses[i].TTL = "", 0
+	}
 	if diff := cmp.Diff(wantUses, uses); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestFillMakesWhatResolveMakes(t *testing.T) {
+	t.Parallel()
+	r := newResolver(t, []string{"A=1", "B=${env:A}"}, nil)
+	written := map[string]string{"x": "${env:A}-$<env:B>-${env:A}", "y": "plain"}
+	want, _, err := r.Resolve(t.Context(), written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Fill(written, map[string]config.Secret{"${env:A}": config.NewSecret("1"), "$<env:B>": config.NewSecret("${env:A}")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(revealed(want), revealed(got)); diff != "" || !maps.Equal(got.Written(), written) {
+		t.Errorf("%s, written %v", diff, got.Written())
+	}
+	if _, err := Fill(written, nil); err == nil {
+		t.Error("a reference without a value is no error")
 	}
 }
 

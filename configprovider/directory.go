@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"barnabas/config"
 )
@@ -48,7 +49,8 @@ func (p directoryProvider) Read(ctx context.Context, path string, keys []string)
 	if !info.IsDir() {
 		return Data{}, errors.New("that is not a directory")
 	}
-	d := Data{Place: "that directory", Values: map[string]config.Secret{}}
+	d := Data{Place: "that directory", Values: map[string]config.Secret{}, TTL: fileTTL}
+	var newest time.Time
 	for _, key := range keys {
 		if err := ctx.Err(); err != nil {
 			return Data{}, err
@@ -60,12 +62,16 @@ func (p directoryProvider) Read(ctx context.Context, path string, keys []string)
 		if info, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 			continue
 		}
-		text, err := p.allowed.readText(file)
+		text, written, err := p.allowed.readText(file)
 		if err != nil {
 			return Data{}, fmt.Errorf("file %q of that directory cannot be read: %w", key, err)
 		}
 		d.Values[key] = config.NewSecret(text)
+		if written.After(newest) {
+			newest = written
+		}
 	}
+	d.Version = fileVersion(newest)
 	if len(d.Values) < len(keys) {
 		d.Names = fileNames(real)
 	}

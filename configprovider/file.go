@@ -29,7 +29,7 @@ func (p fileProvider) Read(_ context.Context, path string, keys []string) (Data,
 	if path == "" {
 		return Data{}, errors.New("that names no file: write it as ${file:/path/of/the/file:key}")
 	}
-	text, err := p.allowed.readText(path)
+	text, written, err := p.allowed.readText(path)
 	if err != nil {
 		return Data{}, fmt.Errorf("that file cannot be read: %w", err)
 	}
@@ -37,7 +37,9 @@ func (p fileProvider) Read(_ context.Context, path string, keys []string) (Data,
 	if err != nil {
 		return Data{}, fmt.Errorf("that file cannot be read: %w", err)
 	}
-	return pickKeys("that file", properties, keys), nil
+	d := pickKeys("that file", properties, keys)
+	d.Version, d.TTL = fileVersion(written), fileTTL
+	return d, nil
 }
 
 // plainName is what a key looks like that may be named in a hint.

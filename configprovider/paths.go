@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unicode/utf8"
 
 	"barnabas/config"
@@ -76,31 +77,43 @@ func within(path, root string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// readText reads the regular file at path as UTF-8.
-func (a allowedPaths) readText(path string) (string, error) {
+// readText reads the regular file at path as UTF-8, and tells when it was last written.
+func (a allowedPaths) readText(path string) (string, time.Time, error) {
 	f, err := a.open(path)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return "", reason(err)
+		return "", time.Time{}, reason(err)
 	}
 	if !info.Mode().IsRegular() {
-		return "", errors.New("that is not a regular file")
+		return "", time.Time{}, errors.New("that is not a regular file")
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return "", reason(err)
+		return "", time.Time{}, reason(err)
 	}
 	if len(text) > maxFileBytes {
-		return "", fmt.Errorf("that file is longer than %d bytes", maxFileBytes)
+		return "", time.Time{}, fmt.Errorf("that file is longer than %d bytes", maxFileBytes)
 	}
 	if !utf8.Valid(text) {
-		return "", errors.New("that file is not UTF-8 text")
+		return "", time.Time{}, errors.New("that file is not UTF-8 text")
 	}
-	return string(text), nil
+	return string(text), info.ModTime(), nil
+}
+
+// fileTTL is how long what was read from a file is good for: it is cheap to look again, and unlike a watch that works
+// for every file system and however the file is replaced.
+const fileTTL = time.Second
+
+// fileVersion is the version of a file: when it was last written. The zero time has none.
+func fileVersion(written time.Time) string {
+	if written.IsZero() {
+		return ""
+	}
+	return written.UTC().Format("2006-01-02T15:04:05.000000Z")
 }
 
 // open opens path without ever waiting for the other end of a pipe. Between the
