@@ -43,6 +43,16 @@ func javaNumber[N int | float64](n N) string {
 	return fmt.Sprint(n)
 }
 
+// OrNull lets null pass a check that refuses it.
+func OrNull(check Check) Check {
+	return func(v Value) string {
+		if v.Null() {
+			return ""
+		}
+		return check(v)
+	}
+}
+
 // OneOf is Kafka's ValidString: exactly one of values, not null.
 func OneOf(values ...string) Check {
 	return func(v Value) string {
@@ -119,6 +129,19 @@ func Items(mayBeEmpty, mayBeNull bool) Check {
 		}
 		return ""
 	}
+}
+
+// Aliases is the check of a connector's lists of names, each once (ConnectorConfig's aliasValidator).
+func Aliases(v Value) string {
+	items := v.Items()
+	if v.Null() || len(distinct(items)) == len(items) {
+		return ""
+	}
+	shown := "[" + strings.Join(items, ", ") + "]"
+	if v.resolved() {
+		shown = v.Shown()
+	}
+	return invalid(v.Name, shown, "Duplicate alias provided.")
 }
 
 // ItemsOf is Kafka's ValidList.in: like Items, and each element one of values.

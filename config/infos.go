@@ -66,9 +66,13 @@ func (d *Def) Infos(name string, s Settings, more ...Problem) Infos {
 	}
 	for _, k := range d.keys {
 		v, messages := k.parse(s)
+		text := v.text()
+		if k.Type == Class && len(messages) > 0 { // Kafka has no class to show
+			text = nil
+		}
 		infos.Configs = append(infos.Configs, Info{Definition: k.info(), Value: ValueInfo{
 			Name:              k.Name,
-			Value:             v.text(),
+			Value:             text,
 			RecommendedValues: append([]string{}, k.Recommended...),
 			Errors:            append(append([]string{}, messages...), added[k.Name]...),
 			Visible:           !k.Invisible,

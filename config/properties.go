@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -236,4 +238,27 @@ func hexRune(s string) (rune, error) {
 		return 0, errEscape
 	}
 	return rune(n), nil
+}
+
+// FormatProperties writes settings as ParseProperties reads them, ordered by key.
+func FormatProperties(settings map[string]string) string {
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		b.WriteString(propertyKey.Replace(key) + "=" + propertyValue(settings[key]) + "\n")
+	}
+	return b.String()
+}
+
+var (
+	propertyText = []string{`\`, `\\`, "\n", `\n`, "\r", `\r`, "\t", `\t`, "\f", `\f`}
+	propertyKey  = strings.NewReplacer(append(slices.Clone(propertyText), " ", `\ `, "=", `\=`, ":", `\:`, "#", `\#`, "!", `\!`)...)
+	propertyEnds = strings.NewReplacer(propertyText...)
+)
+
+// propertyValue escapes a value; a blank at its beginning would not be read.
+func propertyValue(text string) string {
+	if strings.HasPrefix(text, " ") {
+		return `\` + propertyEnds.Replace(text)
+	}
+	return propertyEnds.Replace(text)
 }

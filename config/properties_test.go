@@ -96,3 +96,14 @@ func FuzzParseProperties(f *testing.F) {
 func escapeAll(s string) string {
 	return strings.NewReplacer("\\", `\\`, "\n", `\n`, "\r", `\r`, "\t", `\t`, "\f", `\f`, " ", `\ `, "=", `\=`, ":", `\:`, "#", `\#`, "!", `\!`).Replace(s)
 }
+
+func TestFormattedPropertiesReadTheSame(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{
+		"a": "b", "A->B.topics": ".*", "a b=c:d#e!": "x", "blank": "  two", "empty": "", "lines": "a\nb\r\tc\f", "back": `\Q.\E\`, "ü": "ä${file:/x:y}", "end ": " ",
+	}
+	got, err := ParseProperties(FormatProperties(want))
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %q, %v, want %q, of\n%s", got, err, want, FormatProperties(want))
+	}
+}

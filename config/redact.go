@@ -40,16 +40,16 @@ var jaasSecret = regexp.MustCompile(`(?i)([A-Za-z0-9_.]*(?:password|passwd|passp
 // written out: password="…" with anything but references between the quotes.
 func InlineSecret(written string) bool {
 	for _, m := range jaasSecret.FindAllStringSubmatch(written, -1) {
-		if !onlyReferences(m[2]) {
+		if !OnlyReferences(m[2]) {
 			return true
 		}
 	}
 	return false
 }
 
-// onlyReferences tells whether nothing is left of a value when its references
+// OnlyReferences tells whether nothing is left of a value when its references
 // and quotes are taken away.
-func onlyReferences(value string) bool {
+func OnlyReferences(value string) bool {
 	return strings.Trim(ReferencePattern.ReplaceAllString(value, ""), `"' `+"\t") == ""
 }
 
@@ -62,7 +62,7 @@ func LiteralSecret(key, written string, password bool) bool {
 	if InlineSecret(written) {
 		return true
 	}
-	if !password && !SecretName(key) || onlyReferences(written) {
+	if !password && !SecretName(key) || OnlyReferences(written) {
 		return false
 	}
 	// A JAAS entry names a login module and how it counts; its secrets, if any, are references here.

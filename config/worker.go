@@ -32,6 +32,8 @@ type Worker struct {
 	TaskStopTimeout     time.Duration // of all stopping tasks together
 	Lease               time.Duration
 	LeaseForAll         bool // lease.enforce=all: fenced and transactional tasks too
+	AutoRestart         AutoRestart
+	HistoryVersions     int // of each connector's configuration; 0: none
 	// RebalanceDelay is scheduled.rebalance.max.delay.ms if the file sets it, and
 	// otherwise zero: Kafka's 5 minutes of standstill are not this product's default.
 	RebalanceDelay time.Duration
@@ -62,10 +64,22 @@ type Worker struct {
 	AccessRolesDir      string
 	AuditTopic          string
 	AuditRequired       bool
-	BasicFile           string
-	OIDCIssuer          string
-	OIDCAudience        string
-	OIDCGroupsClaim     string
+	AuditKey            Secret
+	// Audited is whether there is an audit trail: something of it is set, or there are roles.
+	Audited   bool
+	BasicFile string
+	// RestExtensions are rest.extension.classes; LoginConfig is the JAAS file that they read.
+	RestExtensions          []string
+	LoginConfig             string
+	MaxRequestBytes         int
+	MaxConnections          int
+	MaxConnectionsOfAddress int
+	OIDCIssuer              string
+	OIDCAudience            string
+	OIDCUserClaim           string
+	OIDCGroupsClaim         string
+	// PrincipalRules are ssl.principal.mapping.rules.
+	PrincipalRules string
 
 	// Settings are all of the file, resolved: what clientconfig makes the worker's
 	// own clients of, and the prefixes (producer., consumer., admin., listeners.https. …).
@@ -127,15 +141,23 @@ func ParseWorker(s Settings, known ...string) (Worker, []Problem, []Warning) {
 		GossipBind: v.String("gossip.bind"), GossipAdvertise: v.String("gossip.advertise"), GossipJoin: v.List("gossip.join"),
 		Labels:         labels(v.List("worker.labels")),
 		OverridePolicy: v.String("connector.client.config.override.policy"), OverrideAllowlist: strings.Join(v.List("connector.client.config.override.allowlist"), ","),
+		AutoRestart: AutoRestart{
+			Enabled: v.Bool("auto.restart.enabled"), Max: v.Int("auto.restart.max.restarts"),
+			First: v.Duration("auto.restart.backoff.initial.ms"), Longest: v.Duration("auto.restart.backoff.max.ms"),
+		},
+		HistoryVersions:     v.Int("config.history.versions"),
 		LiteralSecretPolicy: v.String("connector.secrets.literal.policy"), GapPolicy: v.String("gap.policy"),
 		TopicCreation: v.Bool("topic.creation.enable"), TopicTracking: v.Bool("topic.tracking.enable"), TopicTrackingReset: v.Bool("topic.tracking.allow.reset"),
 		ExactlyOnceSource: strings.ToLower(v.String("exactly.once.source.support")), RestAuthentication: v.List("rest.authentication"),
 		SignatureAlgorithm: v.String("inter.worker.signature.algorithm"), SignaturesAccepted: v.List("inter.worker.verification.algorithms"),
 		SessionKeyTTL: v.Duration("inter.worker.key.ttl.ms"), AllowOrigin: v.String("access.control.allow.origin"), AllowMethods: v.String("access.control.allow.methods"),
 		AdvertisedHost: v.String("rest.advertised.host.name"), AdvertisedPort: v.Int("rest.advertised.port"), AdvertisedListener: strings.ToLower(v.String("rest.advertised.listener")),
-		AccessRolesDir: v.String("access.roles.dir"), AuditTopic: v.String("audit.topic"), AuditRequired: v.Bool("audit.required"),
-		BasicFile: v.String("rest.authentication.basic.file"), OIDCIssuer: v.String("rest.authentication.oidc.issuer"),
+		AccessRolesDir: v.String("access.roles.dir"), AuditTopic: v.String("audit.topic"), AuditRequired: v.Bool("audit.required"), AuditKey: v.Secret("audit.key"), Audited: anyKey(s, "access.roles.dir", "audit.topic", "audit.required", "audit.key"),
+		BasicFile: v.String("rest.authentication.basic.file"), RestExtensions: v.List("rest.extension.classes"), LoginConfig: v.String("java.security.auth.login.config"),
+		MaxRequestBytes: v.Int("rest.max.request.bytes"), MaxConnections: v.Int("rest.max.connections"), MaxConnectionsOfAddress: v.Int("rest.max.connections.per.address"),
+		OIDCIssuer:   v.String("rest.authentication.oidc.issuer"),
 		OIDCAudience: v.String("rest.authentication.oidc.audience"), OIDCGroupsClaim: v.String("rest.authentication.oidc.groups.claim"),
+		OIDCUserClaim: v.String("rest.authentication.oidc.user.claim"), PrincipalRules: v.String("ssl.principal.mapping.rules"),
 		Settings: s, Values: v,
 	}
 	w.ResponseHeaders, _ = parseHeaderRules(v.String("response.http.headers.config"))
@@ -190,12 +212,53 @@ func (w *Worker) judgeCombinations() []Problem {
 		}
 		topics[name] = key
 	}
-	for method, key := range map[string]string{"basic": "rest.authentication.basic.file", "oidc": "rest.authentication.oidc.issuer"} {
+	for key, method := range map[string]string{"rest.authentication.basic.file": "basic", "rest.authentication.oidc.issuer": "oidc", "rest.authentication.oidc.audience": "oidc"} {
 		if slices.Contains(w.RestAuthentication, method) && v.String(key) == "" {
 			problems = append(problems, Problem{key, fmt.Sprintf("Missing required configuration %q, which rest.authentication=%s needs.", key, method)})
 		}
 	}
+	problems = append(problems, w.judgeAccess()...)
 	slices.SortFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Key, b.Key) })
+	return problems
+}
+
+// BasicAuthExtension is Kafka's extension of the REST API for basic authentication.
+const BasicAuthExtension = "org.apache.kafka.connect.rest.basic.auth.extension.BasicAuthSecurityRestExtension"
+
+// judgeAccess refuses settings about who may use the REST API that would close less
+// than their author believes.
+func (w *Worker) judgeAccess() []Problem {
+	var problems []Problem
+	v := w.Values
+	for _, class := range w.RestExtensions {
+		if class != BasicAuthExtension && class != "BasicAuthSecurityRestExtension" {
+			problems = append(problems, Problem{"rest.extension.classes", v.Value("rest.extension.classes").
+				Invalid("Java classes cannot be loaded; of Kafka's extensions there is " + BasicAuthExtension + ": take the others out")})
+			break
+		}
+	}
+	none := slices.Equal(w.RestAuthentication, []string{"none"})
+	if none && len(w.RestExtensions) > 0 {
+		problems = append(problems, Problem{"rest.authentication", "rest.authentication=none contradicts rest.extension.classes: take one of them out"})
+	}
+	if w.BasicFile != "" && !none && !slices.Contains(w.RestAuthentication, "basic") {
+		problems = append(problems, Problem{"rest.authentication", "rest.authentication.basic.file is set and rest.authentication does not ask for it: set it to basic"})
+	}
+	for i, l := range [][]Listener{w.Listeners, w.AdminListeners} {
+		key := []string{"listeners", "admin.listeners"}[i]
+		seen := map[string]bool{}
+		for _, listener := range l {
+			if a := listener.Address(); listener.Port != 0 && seen[a] {
+				problems = append(problems, Problem{key, v.Value(key).Invalid("Two listeners have the same address")})
+				break
+			}
+			seen[listener.Address()] = true
+		}
+	}
+	if a := w.Advertised(); w.AdvertisedListener != "" && len(w.Listeners) > 0 && a.Port == 0 && !slices.ContainsFunc(w.Listeners, func(l Listener) bool { return l.Scheme == a.Scheme }) {
+		problems = append(problems, Problem{"rest.advertised.listener", v.Value("rest.advertised.listener").
+			Invalid("None of listeners is of that kind: add one, or say rest.advertised.port")})
+	}
 	return problems
 }
 
@@ -326,4 +389,15 @@ func splitQuoted(text string) []string {
 		items = append(items, item.String())
 	}
 	return items
+}
+
+// AutoRestart says when what has FAILED is restarted by itself: auto.restart.*.
+type AutoRestart struct {
+	Enabled        bool
+	Max            int // restarts in a row; -1: no bound
+	First, Longest time.Duration
+}
+
+func anyKey(s Settings, keys ...string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { _, there := s[key]; return there })
 }

@@ -215,10 +215,34 @@ func TestHeaderRulesAreReadAsKafkaDoes(t *testing.T) {
 	}
 }
 
-func TestSettingsThatNothingActsOnAreSaid(t *testing.T) {
+func TestAccessIsNotLeftOpenerThanWritten(t *testing.T) {
 	t.Parallel()
-	warnings := workerWarnings(WorkerDef(), Literal(map[string]string{"exactly.once.source.support": "enabled"}), nil)
-	if len(warnings) != 1 || !strings.Contains(warnings[0].Message, "not acted on by this version: records are copied at least once") {
-		t.Errorf("got %v", warnings)
+	for _, row := range []struct {
+		name string
+		more map[string]string
+		key  string // of the problem; empty: none
+	}{
+		{"Kafka's extension", map[string]string{"rest.extension.classes": BasicAuthExtension}, ""},
+		{"by its short name", map[string]string{"rest.extension.classes": "BasicAuthSecurityRestExtension"}, ""},
+		{"another extension", map[string]string{"rest.extension.classes": BasicAuthExtension + ",org.example.Audit"}, "rest.extension.classes"},
+		{"extension and none", map[string]string{"rest.extension.classes": BasicAuthExtension, "rest.authentication": "none"}, "rest.authentication"},
+		{"a file for nothing", map[string]string{"rest.authentication.basic.file": "/etc/users"}, "rest.authentication"},
+		{"a file and none in so many words", map[string]string{"rest.authentication.basic.file": "/etc/users", "rest.authentication": "none"}, ""},
+		{"basic", map[string]string{"rest.authentication.basic.file": "/etc/users", "rest.authentication": "basic"}, ""},
+		{"basic without a file", map[string]string{"rest.authentication": "basic"}, "rest.authentication.basic.file"},
+		{"advertised and not listened", map[string]string{"rest.advertised.listener": "https"}, "rest.advertised.listener"},
+		{"advertised behind a proxy", map[string]string{"rest.advertised.listener": "https", "rest.advertised.port": "443"}, ""},
+		{"twice the same address", map[string]string{"listeners": "http://:8083,https://:8083"}, "listeners"},
+		{"two of any port", map[string]string{"listeners": "http://:0,https://:0"}, ""},
+		{"a body of nothing", map[string]string{"rest.max.request.bytes": "1"}, "rest.max.request.bytes"},
+	} {
+		_, problems, _ := ParseWorker(asKafka(row.more))
+		var keys []string
+		for _, p := range problems {
+			keys = append(keys, p.Key)
+		}
+		if got := strings.Join(keys, " "); got != row.key {
+			t.Errorf("%s: problems with %q, want %q: %v", row.name, got, row.key, problems)
+		}
 	}
 }

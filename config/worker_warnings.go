@@ -26,7 +26,6 @@ var noMeaning = map[string]string{
 	"plugin.discovery":               "connectors are part of the program",
 	"key.converter.plugin.version":   "converters are part of the program",
 	"value.converter.plugin.version": "converters are part of the program", "header.converter.plugin.version": "converters are part of the program",
-	"rest.extension.classes":           "Java classes cannot be loaded",
 	"metric.reporters":                 "metrics are at /metrics",
 	"metrics.sample.window.ms":         "metrics are at /metrics",
 	"metrics.num.samples":              "metrics are at /metrics",
@@ -54,18 +53,6 @@ var removed = map[string]string{
 	"offset.storage.file.filename":            "of standalone workers only: offsets are in offset.storage.topic",
 }
 
-// notYet are known keys that nothing acts on in this version.
-var notYet = map[string]string{
-	"exactly.once.source.support": "records are copied at least once",
-	"lease.enforce":               "every task obeys the lease",
-	"gap.policy":                  "lost source offsets are logged",
-	"access.roles.dir":            "there are no roles",
-	"audit.topic":                 "there is no audit trail",
-	"audit.required":              "there is no audit trail",
-	"topic.tracking.enable":       "topics are not tracked",
-	"topic.tracking.allow.reset":  "topics are not tracked",
-}
-
 // workerWarnings reports unknown keys, with the nearest known one, and known
 // ones without a meaning here, ordered by key.
 func workerWarnings(def *Def, s Settings, more []string) []Warning {
@@ -74,10 +61,6 @@ func workerWarnings(def *Def, s Settings, more []string) []Warning {
 	for _, key := range slices.Sorted(maps.Keys(s)) {
 		if reason, ok := noMeaning[key]; ok {
 			warnings = append(warnings, Warning{Key: key, Message: fmt.Sprintf("%s has no meaning here: %s", key, reason)})
-			continue
-		}
-		if now, ok := notYet[key]; ok {
-			warnings = append(warnings, Warning{Key: key, Message: fmt.Sprintf("%s is accepted and not acted on by this version: %s", key, now)})
 			continue
 		}
 		if reason, ok := removed[key]; ok {
