@@ -1,30 +1,32 @@
 package connector
 
-import (
-	"context"
-
-	"golang.org/x/sync/semaphore"
-)
+import "sync/atomic"
 
 // Gate bounds the bytes that all tasks of a worker hold between fetch and
-// acknowledgement. It is first come, first served, so no task starves another.
+// acknowledgement. Each task may hold as much as is free: so one alone gets half of
+// the whole, and however many are stuck with what they hold, there is room for the others (the dynamic
+// thresholds of shared-memory switches, Choudhury and Hahne 1998).
 type Gate struct {
 	limit int64
-	sem   *semaphore.Weighted
+	held  atomic.Int64
 }
 
 // NewGate returns a gate for limit bytes.
-func NewGate(limit int64) *Gate {
-	return &Gate{limit: limit, sem: semaphore.NewWeighted(limit)}
+func NewGate(limit int64) *Gate { return &Gate{limit: limit} }
+
+// Join returns a share for one task. Leave it with Hold(0).
+func (g *Gate) Join() *Share { return &Share{gate: g} }
+
+// Share is what one task holds of a gate. It is for one goroutine.
+type Share struct {
+	gate *Gate
+	held int64
 }
 
-// Enter waits until n more bytes may be held. A request above the limit is
-// counted as the whole gate, so that one huge response can pass alone. The
-// returned function gives the bytes back; it must be called once.
-func (g *Gate) Enter(ctx context.Context, n int64) (leave func(), err error) {
-	n = min(n, g.limit)
-	if err := g.sem.Acquire(ctx, n); err != nil {
-		return nil, err
-	}
-	return func() { g.sem.Release(n) }, nil
+// Hold tells how many bytes the task holds now, and returns how many it may
+// hold. A task that holds nothing may hold something, whatever the answer.
+func (s *Share) Hold(bytes int64) (allowed int64) {
+	total := s.gate.held.Add(bytes - s.held)
+	s.held = bytes
+	return max(0, s.gate.limit-total)
 }

@@ -3,121 +3,107 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"barnabas/connector"
+	"barnabas/connector/rawcopy"
 )
 
-// open makes the clients of a task, proves that both clusters accept them, and
-// decides where each partition begins. What passes is tried until ctx ends.
-func (t *copying) open(ctx context.Context) (starts map[string]map[int32]kgo.Offset, err error) {
-	var loaded map[partition]int64
-	steps := []struct {
-		doing string
-		do    func() error
-	}{
-		{"load offsets", func() (err error) { loaded, err = t.load(ctx); return err }},
+// open makes the clients of a task and proves that both clusters accept them.
+// What passes is tried until ctx ends.
+func (t *copying) open(ctx context.Context) error {
+	err := t.insist(ctx, []step{
 		{"open the target", func() error { return t.openTarget(ctx) }},
-		{"open the source", func() (err error) { starts, err = t.openSource(ctx, loaded); return err }},
+		{"open the source", func() error { return t.openSource(ctx) }},
+	})
+	if err == nil && t.Settings[keyProvenance].Written == "true" {
+		t.mark, err = newMark(t.source.id, t.target.id)
 	}
+	return err
+}
+
+// step is something that is tried until it succeeds.
+type step struct {
+	doing string
+	do    func() error
+}
+
+// insist takes steps in order, each until it succeeds, or fails for good.
+func (t *copying) insist(ctx context.Context, steps []step) error {
 	for _, step := range steps {
 		for failures := 1; ; failures++ {
 			err := step.do()
 			if err == nil {
 				break
 			}
-			if ctx.Err() != nil || classify(err) != passing {
-				return nil, err
+			if ctx.Err() != nil || classify(err) != passing || is(err, rawcopy.ErrFenced, rawcopy.ErrRestart) {
+				return err
 			}
 			if t.warn.allow(step.doing) {
-				t.Log.WarnContext(ctx, "task waits to begin", "err", err)
+				t.Log.WarnContext(ctx, "task waits to begin", "doing", step.doing, "err", err)
 			}
 			select {
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return ctx.Err()
 			case <-time.After(backoff(failures, 100*time.Millisecond, longestWait)):
 			}
 		}
 	}
-	return starts, nil
+	return nil
 }
 
-// load reads the saved offsets as the next to copy, -1 where there is none.
-func (t *copying) load(ctx context.Context) (map[partition]int64, error) {
-	keys := make([][]byte, len(t.order))
-	for i, l := range t.order {
-		keys[i] = offsetKey(t.s.source, l.partition)
-	}
-	values, err := t.Offsets.Load(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("load offsets: %w", err)
-	}
-	next := map[partition]int64{}
-	for i, l := range t.order {
-		last, err := parseOffset(values[i])
-		if err != nil {
-			return nil, &finalError{fmt.Errorf("%s: %w", l.partition, err)}
-		}
-		next[l.partition] = -1
-		if last >= 0 {
-			next[l.partition] = last + 1
-			t.saved[l.partition] = last + 1
-		}
-	}
-	return next, nil
-}
-
-// openTarget opens the producer. A first client tells what the settings ask
-// for, and what the topics take.
+// openTarget opens the client that writes. Whether the cluster has
+// transaction.version 2 decides how transactions are spoken (KIP-890).
 func (t *copying) openTarget(ctx context.Context) error {
 	side := targetSide(connector.TargetProducer, t.s)
 	look, err := openCluster(ctx, side, requestTimeout, t.Settings, t.Clients)
 	if err != nil {
 		return &finalError{err}
 	}
-	defer look.client.Close()
-	if _, err := look.metadata(ctx, []string{}); err != nil {
-		return err
-	}
-	limits, err := t.batchLimits(ctx, look)
+	v, err := look.metadata(ctx, []string{})
 	if err != nil {
+		look.client.Close()
 		return err
 	}
-	opts := []kgo.Opt{
-		kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchMaxBytesFn(func(topic string) int32 {
-			if limit, ok := limits[topic]; ok {
-				return limit
-			}
-			return defaultBatch
-		}),
-		// The byte gate bounds what is buffered. Were the client to block, it would block
-		// the lane of a healthy partition because of a sick one.
-		kgo.MaxBufferedRecords(1 << 30),
-		// A topic that has gone comes back to its lane, which knows how to wait.
-		kgo.UnknownTopicRetries(4),
-		// The target forgot records that it had acknowledged. The client goes on with what is buffered, in
-		// order; stopping would not bring back what is lost.
-		kgo.ProducerOnDataLossDetected(t.targetLost),
+	look.id = v.clusterID
+	t.target = look
+	if t.Delivery != connector.Transactional {
+		return nil
 	}
-	// MirrorMaker writes uncompressed unless told otherwise. The codec of the source's batches
-	// is not visible here; lz4 costs little and is what most use.
-	if codecs, ok := look.client.OptValue(kgo.ProducerBatchCompression).([]kgo.CompressionCodec); ok && len(codecs) == 1 &&
-		codecs[0] == kgo.NoCompression() && !t.sets(producerLayers, "compression.type") {
-		opts = append(opts, kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	level, err := look.transactionVersion(ctx)
+	if err != nil {
+		look.client.Close()
+		return err
 	}
-	if t.target, err = openCluster(ctx, side, requestTimeout, t.Settings, t.Clients, opts...); err != nil {
+	if t.explicit = level < 2; !t.explicit {
+		return nil
+	}
+	look.client.Close()
+	if t.target, err = openCluster(ctx, side, requestTimeout, t.Settings, t.Clients, kgo.MaxVersions(kversion.V3_8_0())); err != nil {
 		return &finalError{err}
 	}
-	for _, l := range t.order {
-		l.limit = defaultBatch
-		if limit, ok := limits[l.target]; ok {
-			l.limit = limit
-		}
+	t.target.id = v.clusterID
+	return nil
+}
+
+// openSource opens the client that reads.
+func (t *copying) openSource(ctx context.Context) error {
+	source, err := openCluster(ctx, sourceSide(connector.SourceConsumer, t.s), requestTimeout, t.Settings, t.Clients)
+	if err != nil {
+		return &finalError{err}
 	}
+	v, err := source.metadata(ctx, []string{})
+	if err != nil {
+		source.client.Close()
+		return err
+	}
+	source.id = v.clusterID
+	t.source = source
 	return nil
 }
 
@@ -135,28 +121,52 @@ func (t *copying) sets(layers []string, key string) bool {
 	return false
 }
 
-// batchLimits finds out how large a batch the topics of the target take: their
-// max.message.bytes, unless max.request.size says less or more. Without the
-// right to see that it is the default.
-func (t *copying) batchLimits(ctx context.Context, target *cluster) (map[string]int32, error) {
-	limits := map[string]int32{}
-	asked, _ := target.client.OptValue(kgo.ProducerBatchMaxBytes).(int32)
-	fixed := t.sets(producerLayers, "max.request.size") || asked != defaultBatch && asked != 1000012 // franz-go's default
-	for _, l := range t.order {
-		if fixed {
-			limits[l.target] = asked
-		} else {
-			limits[l.target] = defaultBatch
+// option reads an option of a client that was made from the settings, and
+// takes otherwise where nothing was set.
+func option[T comparable](client *kgo.Client, opt any, unset, otherwise T) T {
+	if v, ok := client.OptValue(opt).(T); ok && v != unset {
+		return v
+	}
+	return otherwise
+}
+
+// flowOptions reads the bounds of the copy out of the clients' settings.
+func (t *copying) flowOptions() rawcopy.FlowOptions {
+	source, target := t.source.client, t.target.client
+	o := rawcopy.FlowOptions{
+		FetchBytes:          option(source, kgo.FetchMaxBytes, int32(50<<20), int32(fetchBytes)),
+		FetchPartitionBytes: option(source, kgo.FetchMaxPartitionBytes, int32(1<<20), int32(fetchPartitionBytes)),
+		MinBytes:            option(source, kgo.FetchMinBytes, int32(1), int32(1)),
+		MaxWait:             min(option(source, kgo.FetchMaxWait, 5*time.Second, fetchWait), 5*time.Second),
+		Rack:                option(source, kgo.Rack, "", ""),
+		ReadCommitted:       t.committed, RequestBytes: 4 << 20, InFlight: 5,
+		Timeout:   option(target, kgo.ProduceRequestTimeout, 10*time.Second, 30*time.Second),
+		StopAtGap: t.stopAtGap(), Tolerate: t.tolerates(), Jitter: jitter, Explicit: t.explicit,
+	}
+	if t.delivery == connector.Transactional {
+		o.TransactionalID = &t.TransactionalID
+	}
+	o.WaitForBooks = t.delivery == connector.Fenced
+	return o
+}
+
+// limits finds out what the topics of the target take: batches up to
+// max.message.bytes, unless max.request.size says less or more, and whether they keep the records'
+// timestamps. Without the right to see that it is the default.
+func (t *copying) limits(ctx context.Context, lanes []*lane) (map[string]rawcopy.Limits, error) {
+	asked := option(t.target.client, kgo.ProducerBatchMaxBytes, int32(1000012), int32(defaultBatch))
+	fixed := t.sets(producerLayers, "max.request.size")
+	limits := map[string]rawcopy.Limits{}
+	for _, l := range lanes {
+		limits[l.target] = rawcopy.Limits{MaxBytes: asked, KeepAppendTime: true, Codecs: 0x1f, Mark: t.mark}
+	}
+	if codec := t.codec(); codec >= 0 {
+		for topic, limit := range limits {
+			limit.Codecs = 1 << codec
+			limits[topic] = limit
 		}
 	}
-	if fixed {
-		return limits, nil
-	}
-	topics := make([]string, 0, len(limits))
-	for topic := range limits {
-		topics = append(topics, topic)
-	}
-	settings, err := target.settings(ctx, topics)
+	settings, err := t.target.settings(ctx, slices.Sorted(maps.Keys(limits)))
 	if classify(err) == identity {
 		return limits, nil
 	}
@@ -164,13 +174,39 @@ func (t *copying) batchLimits(ctx context.Context, target *cluster) (map[string]
 		return nil, err
 	}
 	for topic, list := range settings {
+		limit := limits[topic]
 		for _, s := range list {
-			if n, ok := number(s.value); ok && s.name == "max.message.bytes" {
-				limits[topic] = max(512, min(n, 64<<20))
+			switch {
+			case s.value == nil:
+			case s.name == "max.message.bytes" && !fixed:
+				if n, ok := number(s.value); ok {
+					limit.MaxBytes = max(512, min(n, 64<<20))
+				}
+			case s.name == "message.timestamp.type":
+				limit.KeepAppendTime = *s.value != "LogAppendTime"
 			}
 		}
+		limits[topic] = limit
 	}
 	return limits, nil
+}
+
+// codec is the one that compression.type asks for; -1 if nothing does. A batch
+// that has another is re-encoded.
+func (t *copying) codec() int8 {
+	if !t.sets(producerLayers, "compression.type") {
+		return -1
+	}
+	codecs, ok := t.target.client.OptValue(kgo.ProducerBatchCompression).([]kgo.CompressionCodec)
+	if !ok || len(codecs) == 0 {
+		return -1
+	}
+	for i, known := range []kgo.CompressionCodec{kgo.NoCompression(), kgo.GzipCompression(), kgo.SnappyCompression(), kgo.Lz4Compression(), kgo.ZstdCompression()} {
+		if codecs[0] == known {
+			return int8(i)
+		}
+	}
+	return -1
 }
 
 func number(text *string) (n int32, ok bool) {
@@ -179,45 +215,6 @@ func number(text *string) (n int32, ok bool) {
 	}
 	_, err := fmt.Sscan(*text, &n)
 	return n, err == nil
-}
-
-// targetLost hears that the target has lost records it had acknowledged. It is
-// called by the client.
-func (t *copying) targetLost(topic string, id int32) {
-	for _, l := range t.order {
-		if l.target == topic && l.id == id {
-			text := fmt.Sprintf("the target lost acknowledged records before offset %d of the source", l.next.Load())
-			l.note.Store(&text)
-		}
-	}
-	t.Log.Error("the target has lost records that it had acknowledged", "topic", topic, "partition", id)
-}
-
-// openSource opens the consumer and finds where each partition begins: behind
-// what has been copied, otherwise where auto.offset.reset says (MirrorMaker's default: earliest).
-func (t *copying) openSource(ctx context.Context, loaded map[partition]int64) (map[string]map[int32]kgo.Offset, error) {
-	side := sourceSide(connector.SourceConsumer, t.s)
-	look, err := openCluster(ctx, side, requestTimeout, t.Settings, t.Clients)
-	if err != nil {
-		return nil, &finalError{err}
-	}
-	defer look.client.Close()
-	reset := resetOf(look.client)
-	starts, err := t.begin(ctx, look, reset, loaded)
-	if err != nil {
-		return nil, err
-	}
-	opts := []kgo.Opt{kgo.KeepControlRecords(), kgo.ConsumeResetOffset(reset.offset)}
-	if v, _ := look.client.OptValue(kgo.FetchMaxBytes).(int32); v == 50<<20 {
-		opts = append(opts, kgo.FetchMaxBytes(fetchBytes))
-	}
-	if v, _ := look.client.OptValue(kgo.FetchMaxPartitionBytes).(int32); v == 1<<20 && !t.sets(consumerLayers, "max.partition.fetch.bytes") {
-		opts = append(opts, kgo.FetchMaxPartitionBytes(fetchPartitionBytes))
-	}
-	if t.source, err = openCluster(ctx, side, requestTimeout, t.Settings, t.Clients, opts...); err != nil {
-		return nil, &finalError{err}
-	}
-	return starts, nil
 }
 
 // reset is what to do where there is no offset, or one that the source does not
@@ -239,85 +236,4 @@ func resetOf(client *kgo.Client) reset {
 		return reset{offset: kgo.NewOffset().AtStart()}
 	}
 	return reset{offset: offset}
-}
-
-// begin decides where each partition begins.
-func (t *copying) begin(ctx context.Context, source *cluster, r reset, loaded map[partition]int64) (map[string]map[int32]kgo.Offset, error) {
-	partitions := make([]partition, len(t.order))
-	for i, l := range t.order {
-		partitions[i] = l.partition
-	}
-	firsts, failed, err := source.offsets(ctx, partitions, atStart, t.committed)
-	if err != nil {
-		return nil, err
-	}
-	ends, failedEnds, err := source.offsets(ctx, partitions, atEnd, t.committed)
-	if err != nil {
-		return nil, err
-	}
-	starts := map[string]map[int32]kgo.Offset{}
-	for _, l := range t.order {
-		for _, refused := range []error{failed[l.partition], failedEnds[l.partition]} {
-			if classify(refused) == identity {
-				return nil, source.wrong("read "+l.topic, refused)
-			}
-		}
-		first, end, saved := firsts[l.partition], ends[l.partition], loaded[l.partition]
-		_, knowsFirst := firsts[l.partition]
-		_, knowsEnd := ends[l.partition]
-		if starts[l.topic] == nil {
-			starts[l.topic] = map[int32]kgo.Offset{}
-		}
-		at := r.offset
-		if knowsFirst && knowsEnd {
-			l.end.Store(end)
-			if at, err = t.beginOne(ctx, l, r, first, end, saved); err != nil {
-				return nil, err
-			}
-		} else if saved >= 0 { // just now without a leader, or gone
-			at = kgo.NewOffset().At(saved)
-			l.position = saved
-			l.next.Store(saved)
-		} else {
-			l.position = -1
-		}
-		starts[l.topic][l.id] = at
-	}
-	return starts, nil
-}
-
-// beginOne decides where one partition begins, whose records go from first to
-// before end.
-func (t *copying) beginOne(ctx context.Context, l *lane, r reset, first, end, saved int64) (kgo.Offset, error) {
-	at := saved
-	switch {
-	case saved >= first && saved <= end:
-	case r.none:
-		return r.offset, &finalError{fmt.Errorf("%s: no offset to begin with (saved: %d, the source has %d to %d), and auto.offset.reset is none: %w",
-			l.partition, saved, first, end, kerr.OffsetOutOfRange)}
-	case saved >= 0 && saved < first:
-		t.lost(ctx, l, saved, first, "they were deleted at the source before they were copied")
-		at = first
-		if r.latest {
-			at = end
-		}
-	case saved > end:
-		// Truncated or made anew. As MirrorMaker with its default, start over.
-		t.lost(ctx, l, end, saved, "the source has been truncated or made anew; what is there now is copied")
-		at = first
-		if r.latest {
-			at = end
-		}
-	case r.latest:
-		// It is saved at once, so that a restart before the first record does not skip what comes until then.
-		at = end
-	case r.offset == kgo.NewOffset().AtStart():
-		at = first
-	default: // by_duration: the client looks it up
-		l.position = -1
-		return r.offset, nil
-	}
-	l.position = at
-	l.next.Store(at)
-	return kgo.NewOffset().At(at), nil
 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"barnabas/config"
 	"barnabas/connector"
@@ -22,6 +24,7 @@ type cluster struct {
 	client  *kgo.Client
 	timeout time.Duration // of one request with all its retries
 	dials   *dials
+	id      string // of the cluster; empty: not asked for
 	// refusal completes an error by whom the cluster refused.
 	refusal func(doing string, err error) error
 }
@@ -60,9 +63,10 @@ type view struct {
 	clusterID string
 	brokers   int
 	// topics has the number of partitions of each topic; refused those that we
-	// may not see.
+	// may not see, unknown those asked for by name that are not there.
 	topics  map[string]int32
 	refused map[string]error
+	unknown map[string]bool
 }
 
 // metadata looks at the topics called names, or at all that can be seen if
@@ -84,7 +88,7 @@ func (c *cluster) metadata(ctx context.Context, names []string) (view, error) {
 	if err != nil {
 		return view{}, c.wrong("read topics", err)
 	}
-	v := view{brokers: len(resp.Brokers), topics: map[string]int32{}, refused: map[string]error{}}
+	v := view{brokers: len(resp.Brokers), topics: map[string]int32{}, refused: map[string]error{}, unknown: map[string]bool{}}
 	if resp.ClusterID != nil {
 		v.clusterID = *resp.ClusterID
 	}
@@ -96,6 +100,8 @@ func (c *cluster) metadata(ctx context.Context, names []string) (view, error) {
 			v.topics[*t.Topic] = int32(len(t.Partitions))
 		case classify(err) == identity:
 			v.refused[*t.Topic] = err
+		case errors.Is(err, kerr.UnknownTopicOrPartition):
+			v.unknown[*t.Topic] = true
 		}
 	}
 	return v, nil
@@ -114,9 +120,21 @@ type setting struct {
 // what a broker takes and one slow answer does not hold up all.
 const batchSize = 200
 
-// settings describes the settings of topics.
+// settings describes the settings of topics. Those that are not there are missing.
 func (c *cluster) settings(ctx context.Context, topics []string) (map[string][]setting, error) {
-	described := map[string][]setting{}
+	described, failed, err := c.settingsOfEach(ctx, topics)
+	if err != nil {
+		return nil, err
+	}
+	for _, topic := range slices.Sorted(maps.Keys(failed)) {
+		return nil, c.wrong("describe the settings of "+topic, failed[topic])
+	}
+	return described, nil
+}
+
+// settingsOfEach is settings, with an error for each topic whose settings could not be described.
+func (c *cluster) settingsOfEach(ctx context.Context, topics []string) (described map[string][]setting, failed map[string]error, err error) {
+	described, failed = map[string][]setting{}, map[string]error{}
 	for batch := range slices.Chunk(topics, batchSize) {
 		req := kmsg.NewPtrDescribeConfigsRequest()
 		for _, t := range batch {
@@ -126,13 +144,14 @@ func (c *cluster) settings(ctx context.Context, topics []string) (map[string][]s
 		}
 		resp, err := request[*kmsg.DescribeConfigsResponse](ctx, c, req)
 		if err != nil {
-			return nil, c.wrong("describe the settings of topics", err)
+			return nil, nil, c.wrong("describe the settings of topics", err)
 		}
 		for _, r := range resp.Resources {
 			if err := kerr.ErrorForCode(r.ErrorCode); errors.Is(err, kerr.UnknownTopicOrPartition) {
 				continue // deleted meanwhile
 			} else if err != nil {
-				return nil, c.wrong("describe the settings of "+r.ResourceName, withText(err, r.ErrorMessage))
+				failed[r.ResourceName] = withText(err, r.ErrorMessage)
+				continue
 			}
 			list := []setting{}
 			for _, s := range r.Configs {
@@ -141,7 +160,7 @@ func (c *cluster) settings(ctx context.Context, topics []string) (map[string][]s
 			described[r.ResourceName] = list
 		}
 	}
-	return described, nil
+	return described, failed, nil
 }
 
 // request sends one request with the cluster's deadline.
@@ -178,9 +197,21 @@ type newTopic struct {
 // create creates topics and returns the error of each that could not be. One
 // that is there already is fine.
 func (c *cluster) create(ctx context.Context, topics []newTopic, replicas int16) (map[string]error, error) {
+	return c.createAs(ctx, topics, replicas, kmsg.NewCreateTopicsRequest())
+}
+
+// wouldCreate is create without doing it.
+func (c *cluster) wouldCreate(ctx context.Context, topics []newTopic, replicas int16) (map[string]error, error) {
+	req := kmsg.NewCreateTopicsRequest()
+	req.ValidateOnly = true
+	return c.createAs(ctx, topics, replicas, req)
+}
+
+func (c *cluster) createAs(ctx context.Context, topics []newTopic, replicas int16, like kmsg.CreateTopicsRequest) (map[string]error, error) {
 	failed := map[string]error{}
 	for batch := range slices.Chunk(topics, batchSize) {
-		req := kmsg.NewPtrCreateTopicsRequest()
+		one := like
+		req := &one
 		req.TimeoutMillis = int32(c.timeout.Milliseconds())
 		for _, t := range batch {
 			r := kmsg.NewCreateTopicsRequestTopic()
@@ -268,10 +299,52 @@ const (
 	atStart = -2
 )
 
-// offsets asks the leaders of partitions for an offset: atStart or atEnd. What
+// offsets asks the leaders of partitions for an offset: atStart, atEnd, or the first one at a time. Each is asked once: a
+// partition of a topic that is being made, or that has no leader just now, must not hold up the others. What
 // is wrong with single partitions, or with the broker that leads them, is in the second map; the error is
 // that nothing could be learned at all.
 func (c *cluster) offsets(ctx context.Context, partitions []partition, timestamp int64, committed bool) (map[partition]int64, map[partition]error, error) {
+	names := make([]string, len(partitions))
+	for i, p := range partitions {
+		names[i] = p.topic
+	}
+	slices.Sort(names)
+	topics, refused, err := c.describeEach(ctx, slices.Compact(names))
+	if err != nil {
+		return nil, nil, err
+	}
+	o := offsetsAnswer{found: map[partition]int64{}, failed: map[partition]error{}}
+	byLeader := map[int32][]partition{}
+	for _, p := range partitions {
+		switch t, ok := topics[p.topic]; {
+		case refused[p.topic] != nil:
+			o.failed[p] = refused[p.topic]
+		case !ok || p.id >= t.partitions:
+			o.failed[p] = kerr.UnknownTopicOrPartition
+		case t.leaders[p.id] < 0:
+			o.failed[p] = kerr.LeaderNotAvailable
+		default:
+			byLeader[t.leaders[p.id]] = append(byLeader[t.leaders[p.id]], p)
+		}
+	}
+	var g errgroup.Group
+	for leader, asked := range byLeader {
+		g.Go(func() error {
+			resp, err := c.askOffsets(ctx, leader, asked, timestamp, committed)
+			return o.take(c, asked, resp, err)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	if len(o.found) == 0 && o.none != nil {
+		return nil, nil, o.none
+	}
+	return o.found, o.failed, nil
+}
+
+// askOffsets asks one broker.
+func (c *cluster) askOffsets(ctx context.Context, leader int32, partitions []partition, timestamp int64, committed bool) (*kmsg.ListOffsetsResponse, error) {
 	req := kmsg.NewPtrListOffsetsRequest()
 	req.ReplicaID = -1
 	if committed {
@@ -293,39 +366,47 @@ func (c *cluster) offsets(ctx context.Context, partitions []partition, timestamp
 	}
 	ctx, cancel := c.dials.context(ctx, c.timeout)
 	defer cancel()
-	found, failed := map[partition]int64{}, map[partition]error{}
-	var none error
-	for _, shard := range c.client.RequestSharded(ctx, req) {
-		if shard.Err != nil {
-			none = c.wrong("ask for offsets", shard.Err)
-			asked, ok := shard.Req.(*kmsg.ListOffsetsRequest)
-			if !ok || classify(shard.Err) != passing {
-				return nil, nil, none
-			}
-			for _, t := range asked.Topics {
-				for _, r := range t.Partitions {
-					failed[partition{t.Topic, r.Partition}] = shard.Err
-				}
-			}
-			continue
+	answer, err := c.client.Broker(int(leader)).RetriableRequest(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	resp, ok := answer.(*kmsg.ListOffsetsResponse)
+	if !ok {
+		return nil, fmt.Errorf("answer of type %T", answer)
+	}
+	return resp, nil
+}
+
+// offsetsAnswer collects what the brokers say.
+type offsetsAnswer struct {
+	mu     sync.Mutex
+	found  map[partition]int64
+	failed map[partition]error
+	none   error // why a broker has not answered
+}
+
+func (o *offsetsAnswer) take(c *cluster, asked []partition, resp *kmsg.ListOffsetsResponse, err error) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		o.none = c.wrong("ask for offsets", err)
+		if classify(err) != passing {
+			return o.none
 		}
-		resp, ok := shard.Resp.(*kmsg.ListOffsetsResponse)
-		if !ok {
-			return nil, nil, fmt.Errorf("answer of type %T", shard.Resp)
+		for _, p := range asked {
+			o.failed[p] = err
 		}
-		for _, t := range resp.Topics {
-			for _, r := range t.Partitions {
-				p := partition{t.Topic, r.Partition}
-				if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
-					failed[p] = err
-				} else {
-					found[p] = r.Offset
-				}
+		return nil
+	}
+	for _, t := range resp.Topics {
+		for _, r := range t.Partitions {
+			p := partition{t.Topic, r.Partition}
+			if err := kerr.ErrorForCode(r.ErrorCode); err != nil {
+				o.failed[p] = err
+			} else {
+				o.found[p] = r.Offset
 			}
 		}
 	}
-	if len(found) == 0 && none != nil {
-		return nil, nil, none
-	}
-	return found, failed, nil
+	return nil
 }

@@ -19,29 +19,36 @@ var recordedSource []byte
 
 // sourceKeys defines the settings of the source connector, the common ones of
 // every source connector included.
-var sourceKeys = sync.OnceValue(func() *config.Def {
-	d, err := config.DefFromInfos(recordedSource)
+var sourceKeys = sync.OnceValue(func() *config.Def { return define(recordedSource) })
+
+// define makes the definitions out of a recorded answer and the validators of the keys that it has.
+func define(recorded []byte) *config.Def {
+	d, err := config.DefFromInfos(recorded)
 	if err != nil {
 		panic(fmt.Sprintf("mirror: embedded definitions: %v", err))
 	}
 	for name, check := range sourceChecks {
-		d.Check(name, check)
+		if _, ok := d.Key(name); ok {
+			d.Check(name, check)
+		}
 	}
 	return d
-})
+}
 
 // sourceChecks are Kafka's validators, which a recorded answer does not show
-// (ConnectorConfig, SourceConnectorConfig, MirrorConnectorConfig, MirrorSourceConfig).
+// (ConnectorConfig, SourceConnectorConfig, MirrorConnectorConfig, MirrorSourceConfig, MirrorCheckpointConfig).
 var sourceChecks = map[string]config.Check{
 	"name":                                         config.NonEmptyWithoutControlChars,
 	"tasks.max":                                    config.AtLeast(1),
-	"transforms":                                   config.Items(true, false),
-	"predicates":                                   config.Items(true, false),
-	"topic.creation.groups":                        config.Items(true, false),
+	"transforms":                                   config.Aliases,
+	"predicates":                                   config.Aliases,
+	"topic.creation.groups":                        config.Aliases,
 	"config.action.reload":                         config.OneOf("none", "restart"),
 	"errors.tolerance":                             config.OneOf("none", "all"),
-	"exactly.once.support":                         config.OneOfFold("REQUESTED", "REQUIRED"),
-	"transaction.boundary":                         config.OneOfFold("POLL", "INTERVAL", "CONNECTOR"),
+	"exactly.once.support":                         config.OneOfFold("REQUIRED", "REQUESTED"),
+	"transaction.boundary":                         config.OneOfFold("INTERVAL", "POLL", "CONNECTOR"),
+	"transaction.boundary.interval.ms":             config.OrNull(config.AtLeast(0)),
+	"offsets.storage.topic":                        config.NonEmpty,
 	keyPolicyClass:                                 oneOfClasses(slices.Sorted(maps.Keys(policyClasses))...),
 	keyTopicFilterClass:                            oneOfClasses(topicFilterClass, "DefaultTopicFilter"),
 	keyPropertyFilterClass:                         oneOfClasses(propertyFilterClass, "DefaultConfigPropertyFilter"),
@@ -53,6 +60,9 @@ var sourceChecks = map[string]config.Check{
 	keyTopics:                                      config.Items(true, false),
 	keyTopicsExclude:                               config.Items(true, false),
 	keyPropertiesExclude:                           config.Items(true, false),
+	keyGroups:                                      config.Items(true, false),
+	keyGroupsExclude:                               config.Items(true, false),
+	keyGroupFilterClass:                            oneOfClasses(groupFilterClass, "DefaultGroupFilter"),
 	"offset-syncs.topic.location":                  config.OneOf("source", "target"),
 	"metric.names.formats":                         config.ItemsOf(false, "legacy", "new"),
 	"sasl.oauthbearer.assertion.algorithm":         config.OneOfFold("ES256", "RS256"),
@@ -105,6 +115,24 @@ func validateSource(written map[string]string) []config.Problem {
 	}
 	if v := written[keyDefaultsFrom]; v != "" && v != "source" && v != "target" && !config.HasReference(v) {
 		add(keyDefaultsFrom, "Invalid value "+v+" for configuration "+keyDefaultsFrom+": String must be one of: source, target")
+	}
+	if v := written[keyStartPosition]; v != "" && !config.HasReference(v) {
+		if _, _, err := parseStart(v); err != nil {
+			add(keyStartPosition, err.Error())
+		}
+	}
+	if v := written[keyDeletionPolicy]; v != "" && !config.HasReference(v) {
+		if err := checkDeletionPolicy(v); err != nil {
+			add(keyDeletionPolicy, err.Error())
+		}
+	}
+	if v := written[keyProvenance]; v != "" && v != "true" && v != "false" && !config.HasReference(v) {
+		add(keyProvenance, "Invalid value "+v+" for configuration "+keyProvenance+": Expected value to be either true or false")
+	}
+	if v := written[keyStartOffsets]; v != "" && !config.HasReference(v) {
+		if _, _, err := startOffset(v, partition{id: -1}); err != nil {
+			add(keyStartOffsets, err.Error())
+		}
 	}
 	return problems
 }

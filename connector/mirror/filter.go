@@ -3,13 +3,15 @@ package mirror
 import (
 	"fmt"
 	"strings"
+
+	"barnabas/connector/javaregex"
 )
 
 // patterns is a comma list of Java regexes, of which a name must match one as a
 // whole (MirrorUtils.compilePatternList). No pattern matches nothing.
 type patterns struct {
 	key string // whose value it is, for errors
-	any *matcher
+	any *javaregex.Regex
 }
 
 // newPatterns compiles list, the value of key. As in Kafka the list is joined
@@ -19,7 +21,7 @@ func newPatterns(key string, list []string) (patterns, error) {
 	if len(list) == 0 {
 		return p, nil
 	}
-	m, err := compileJava(strings.Join(list, "|"))
+	m, err := javaregex.Compile(strings.Join(list, "|"))
 	if err != nil {
 		return p, fmt.Errorf("%s: %w", key, err)
 	}
@@ -32,7 +34,7 @@ func (p patterns) match(name string) (bool, error) {
 	if p.any == nil {
 		return false, nil
 	}
-	ok, err := p.any.match(name)
+	ok, err := p.any.Match(name)
 	if err != nil {
 		return false, fmt.Errorf("%s: matching %q: %w", p.key, name, err)
 	}
@@ -57,8 +59,15 @@ func (f TopicFilter) Copies(topic string) (bool, error) {
 	if f.policy.IsInternalTopic(topic) || f.reserved[topic] || f.policy.IsCycle(topic, f.target) {
 		return false, nil
 	}
-	if f.heartbeats && f.policy.IsHeartbeatsTopic(topic) {
-		return true, nil
+	if f.policy.IsHeartbeatsTopic(topic) {
+		// Two opposite links that call the same clusters by different names do not see the circle in IsCycle, and
+		// MirrorMaker makes topics of ever longer names.
+		if f.policy.passed(topic) {
+			return false, nil
+		}
+		if f.heartbeats {
+			return true, nil
+		}
 	}
 	included, err := f.include.match(topic)
 	if err != nil || !included {

@@ -6,15 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"barnabas/config"
 	"barnabas/connector"
@@ -25,12 +29,18 @@ import (
 type rig struct {
 	t              *testing.T
 	source, target *kfake.Cluster
+	sourceAt       []string // addresses, in place of those of source and target
+	targetAt       []string
 	sourceOpts     []kgo.Opt // of the connector's own clients
+	targetOpts     []kgo.Opt
 	internal       connector.Internal
 	config         map[string]string
 	maxTasks       int
 	gate           *connector.Gate
+	delivery       connector.Delivery
 	every          time.Duration // of saving offsets
+	connector      connector.Connector
+	task           connector.Task
 
 	mu       sync.Mutex
 	offsets  map[string]string
@@ -39,22 +49,35 @@ type rig struct {
 	running  map[int]*runningTask
 	starts   map[int]int // of each task
 	progress map[int]connector.Progress
-	failures []error // of tasks
+	failures []error              // of tasks
+	metrics  *prometheus.Registry // of the task that was started last
+	notes    []connector.Note
 	log      bytes.Buffer
 }
 
 type runningTask struct {
-	config map[string]string
-	cancel context.CancelFunc
-	done   chan struct{}
-	err    error
+	config  map[string]string
+	updates chan map[string]string
+	cancel  context.CancelFunc
+	kill    context.CancelFunc // closes its clients
+	done    chan struct{}
+	err     error
 }
 
 func newRig(t *testing.T, sourceOpts ...kfake.Opt) *rig {
 	t.Helper()
+	source, target := fake(t, sourceOpts...), fake(t)
+	r := newRigAt(t, source.ListenAddrs(), target.ListenAddrs())
+	r.source, r.target = source, target
+	return r
+}
+
+// newRigAt is a rig of clusters that are elsewhere.
+func newRigAt(t *testing.T, source, target []string) *rig {
+	t.Helper()
 	r := &rig{
-		t: t, maxTasks: 2, gate: connector.NewGate(64 << 20), every: 50 * time.Millisecond,
-		source: fake(t, sourceOpts...), target: fake(t),
+		t: t, maxTasks: 2, gate: connector.NewGate(64 << 20), every: 50 * time.Millisecond, delivery: connector.Fenced,
+		sourceAt: source, targetAt: target, connector: &sourceConnector{every: 20 * time.Millisecond}, task: &sourceTask{},
 		offsets: map[string]string{}, running: map[int]*runningTask{}, starts: map[int]int{}, progress: map[int]connector.Progress{},
 	}
 	r.config = map[string]string{
@@ -78,12 +101,12 @@ func fake(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 func (r *rig) clients(ctx context.Context) connector.Clients {
 	return connector.Clients{
 		Open: func(_ context.Context, role connector.Role, extra ...kgo.Opt) (*kgo.Client, error) {
-			cluster, opts := r.target, []kgo.Opt(nil)
-			if role == connector.SourceConsumer || role == connector.SourceAdmin {
-				cluster, opts = r.source, r.sourceOpts
+			at, opts := r.targetAt, r.targetOpts
+			if role == connector.SourceConsumer || role == connector.SourceAdmin || role == connector.SourceProducer {
+				at, opts = r.sourceAt, r.sourceOpts
 			}
 			opts = append([]kgo.Opt{
-				kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.MetadataMinAge(10 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond),
+				kgo.SeedBrokers(at...), kgo.MetadataMinAge(10 * time.Millisecond), kgo.FetchMaxWait(50 * time.Millisecond),
 				kgo.ProducerBatchCompression(kgo.NoCompression()),
 			}, opts...)
 			client, err := kgo.NewClient(append(opts, extra...)...)
@@ -97,6 +120,9 @@ func (r *rig) clients(ctx context.Context) connector.Clients {
 }
 
 func (r *rig) logger() *slog.Logger {
+	if os.Getenv("RIGLOG") != "" {
+		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
 	return slog.New(slog.NewTextHandler(writer{r}, nil))
 }
 
@@ -116,7 +142,7 @@ func (r *rig) run() (stop func() error) {
 	r.setTasksRunning(r.tasks) // those that stand in the config topic
 	done := make(chan error, 1)
 	go func() {
-		done <- (&sourceConnector{every: 20 * time.Millisecond}).Run(ctx, r.context(clientsCtx))
+		done <- r.connector.Run(ctx, r.context(clientsCtx))
 	}()
 	var once sync.Once
 	var err error
@@ -139,6 +165,12 @@ func (r *rig) context(ctx context.Context) connector.Context {
 		Name: "m", Settings: config.Literal(r.config), MaxTasks: r.maxTasks, Log: r.logger(), Metrics: prometheus.NewRegistry(),
 		Clients: r.clients(ctx), Tasks: locked(r, func() []map[string]string { return r.tasks }), Started: func() {}, Internal: r.internal,
 		SetTasks: func(_ context.Context, tasks []map[string]string) error { r.setTasks(tasks); return nil },
+		Offsets:  connector.Offsets{Load: r.load, Save: r.save, Interval: r.every},
+		Report: func(notes []connector.Note) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.notes = notes
+		},
 	}
 }
 
@@ -149,11 +181,15 @@ func (r *rig) setTasks(tasks []map[string]string) {
 	r.setTasksRunning(tasks)
 }
 
-// setTasksRunning stops and starts the tasks that have changed.
+// setTasksRunning stops and starts the tasks that have changed, and updates those that have grown.
 func (r *rig) setTasksRunning(tasks []map[string]string) {
 	r.mu.Lock()
 	var stopped []*runningTask
 	for i, task := range r.running {
+		if i < len(tasks) && extends(task.config, tasks[i]) {
+			task.update(tasks[i])
+			continue
+		}
 		if i >= len(tasks) || !maps.Equal(tasks[i], task.config) {
 			stopped = append(stopped, task)
 			delete(r.running, i)
@@ -174,10 +210,20 @@ func (r *rig) setTasksRunning(tasks []map[string]string) {
 	}
 }
 
-func (r *rig) startTask(i int, c map[string]string) {
+// update hands a task that runs more to do.
+func (task *runningTask) update(c map[string]string) {
+	select {
+	case <-task.updates:
+	default:
+	}
+	task.config = c
+	task.updates <- c
+}
+
+func (r *rig) startTask(i int, c map[string]string) *runningTask {
 	ctx, cancel := context.WithCancel(context.Background())
 	clientsCtx, closeClients := context.WithCancel(context.Background())
-	task := &runningTask{config: c, cancel: cancel, done: make(chan struct{})}
+	task := &runningTask{config: c, cancel: cancel, kill: closeClients, done: make(chan struct{}), updates: make(chan map[string]string, 1)}
 	r.mu.Lock()
 	r.running[i] = task
 	r.starts[i]++
@@ -185,20 +231,31 @@ func (r *rig) startTask(i int, c map[string]string) {
 	go func() {
 		defer close(task.done)
 		defer closeClients()
-		task.err = (&sourceTask{}).Run(ctx, r.taskContext(clientsCtx, i, c))
+		tc := r.taskContext(clientsCtx, i, c)
+		tc.Updates = task.updates
+		task.err = r.task.Run(ctx, tc)
 		if task.err != nil {
 			r.mu.Lock()
 			r.failures = append(r.failures, task.err)
 			r.mu.Unlock()
 		}
 	}()
+	return task
 }
 
 // taskContext is what task i gets; its clients live as long as ctx.
 func (r *rig) taskContext(ctx context.Context, i int, c map[string]string) connector.TaskContext {
+	clear := make(chan struct{})
+	close(clear)
+	registry := prometheus.NewRegistry()
+	r.mu.Lock()
+	r.metrics = registry
+	r.mu.Unlock()
 	return connector.TaskContext{
-		Connector: "m", Task: i, Settings: config.Literal(c), Log: r.logger(), Metrics: prometheus.NewRegistry(), Clients: r.clients(ctx),
-		Offsets: connector.Offsets{Load: r.load, Save: r.save, Interval: r.every}, Gate: r.gate, Delivery: connector.Plain, Started: func() {},
+		Connector: "m", Task: i, Settings: config.Literal(c), Log: r.logger(), Metrics: registry, Clients: r.clients(ctx),
+		Offsets: connector.Offsets{Load: r.load, Save: r.save, Interval: r.every}, Gate: r.gate, Delivery: r.delivery, Started: func() {},
+		TransactionalID: "g-m-" + strconv.Itoa(i), Owner: "g-m", Clear: clear, GapPolicy: "record", Fenced: func() {},
+		Confirm: func(context.Context) error { return nil },
 		Report: func(p connector.Progress) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -224,6 +281,10 @@ func (r *rig) save(_ context.Context, offsets []connector.Offset) error {
 	defer r.mu.Unlock()
 	r.saves++
 	for _, o := range offsets {
+		if o.Offset == nil {
+			delete(r.offsets, string(o.Partition))
+			continue
+		}
 		r.offsets[string(o.Partition)] = string(o.Offset)
 	}
 	return nil
@@ -239,10 +300,10 @@ func locked[T any](r *rig, read func() T) T {
 // eventually waits for a condition.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 20 s: %s", what)
+			t.Fatalf("not within a minute: %s", what)
 		}
 		select {
 		case <-t.Context().Done():
@@ -267,7 +328,7 @@ func read(t *testing.T, c *kfake.Cluster, topic string) map[int32][]copied {
 	if info == nil {
 		return all
 	}
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.FetchMaxWait(20*time.Millisecond))
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.ConsumeTopics(topic), kgo.FetchMaxWait(20*time.Millisecond), kgo.KeepControlRecords())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +345,9 @@ func read(t *testing.T, c *kfake.Cluster, topic string) map[int32][]copied {
 			t.Fatalf("read %s: %v (%d of %d)", topic, err, got, want)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			got++
+			if got++; r.Attrs.IsControl() {
+				return // of a fence
+			}
 			all[r.Partition] = append(all[r.Partition], copied{r.Key, r.Value, r.Headers, r.Timestamp.UnixMilli()})
 		})
 	}
@@ -342,3 +405,29 @@ func (r *rig) createTopic(c *kfake.Cluster, topic string, partitions int32, conf
 func (r *rig) logged() string { return locked(r, func() string { return r.log.String() }) }
 
 func (r *rig) failed() []error { return locked(r, func() []error { return slices.Clone(r.failures) }) }
+
+// nothingTask does nothing.
+type nothingTask struct{}
+
+func (nothingTask) Run(ctx context.Context, _ connector.TaskContext) error {
+	<-ctx.Done()
+	return nil
+}
+
+// refuseReplicas has a cluster refuse topics of more than one replica, as real ones of one broker do.
+func refuseReplicas(c *kfake.Cluster) {
+	c.ControlKey(int16(kmsg.CreateTopics), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		create, ok := req.(*kmsg.CreateTopicsRequest)
+		if !ok || len(create.Topics) == 0 || create.Topics[0].ReplicationFactor < 2 {
+			return nil, nil, false
+		}
+		resp := create.ResponseKind().(*kmsg.CreateTopicsResponse) //nolint:forcetypeassert // it is
+		for _, topic := range create.Topics {
+			t := kmsg.NewCreateTopicsResponseTopic()
+			t.Topic, t.ErrorCode = topic.Topic, kerr.InvalidReplicationFactor.Code
+			resp.Topics = append(resp.Topics, t)
+		}
+		return resp, nil, true
+	})
+}

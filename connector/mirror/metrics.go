@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kgo"
+
+	"barnabas/connector/rawcopy"
 )
 
 // metricsWindow is what rates, minima, maxima and averages look back on: Kafka's
@@ -21,10 +22,17 @@ type laneStats struct {
 
 	mu      sync.Mutex
 	records int64
-	bytes   int64 // of values, as MirrorMaker counts them
+	bytes   int64 // of batches, as they are stored: MirrorMaker counts those of values
 	age     samples
 	latency samples
 	rates   [2]sample // the newest first
+	moved   time.Time
+
+	delay rawcopy.Spread // from timestamp to acknowledgement, of all
+
+	paceAt                 time.Time
+	paceFrom               [2]int64
+	paceRecords, paceBytes float64
 }
 
 // samples is a gauge with its recent minimum, maximum and average.
@@ -52,17 +60,6 @@ func roll(recent *[2]sample, now time.Time) *sample {
 	return &recent[0]
 }
 
-func (s *samples) add(v float64, now time.Time) {
-	s.last = v
-	w := roll(&s.recent, now)
-	if w.count == 0 {
-		w.smallest, w.greatest = v, v
-	}
-	w.count++
-	w.sum += v
-	w.smallest, w.greatest = min(w.smallest, v), max(w.greatest, v)
-}
-
 // summary is NaN where nothing has happened lately, as in Kafka.
 func (s *samples) summary() (smallest, greatest, average float64) {
 	smallest, greatest, average = math.NaN(), math.NaN(), math.NaN()
@@ -84,47 +81,70 @@ func (s *samples) summary() (smallest, greatest, average float64) {
 	return smallest, greatest, average
 }
 
-// fetched notes the age of records on their arrival.
-func (s *laneStats) fetched(records []*kgo.Record, now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range records {
-		s.age.add(float64(now.Sub(r.Timestamp).Milliseconds()), now)
-	}
-}
-
-// acknowledged counts records that the target has.
-func (s *laneStats) acknowledged(records []*kgo.Record) {
-	if len(records) == 0 {
-		return
-	}
+// observed counts what the target has acknowledged since the last time.
+func (s *laneStats) observed(records, bytes int64, age, latency rawcopy.Spread) {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	bytes := int64(0)
-	for _, r := range records {
-		bytes += int64(len(r.Value))
-		s.latency.add(float64(now.Sub(r.Timestamp).Milliseconds()), now)
+	s.age.addSpread(age, now)
+	s.latency.addSpread(latency, now)
+	s.delay.Count += latency.Count
+	s.delay.Sum += latency.Sum
+	for i, n := range latency.Buckets {
+		s.delay.Buckets[i] += n
 	}
-	s.records += int64(len(records))
+	if records > 0 || s.moved.IsZero() {
+		s.moved = now
+	}
+	s.records += records
 	s.bytes += bytes
 	w := roll(&s.rates, now)
-	w.count += int64(len(records))
+	w.count += records
 	w.bytes += bytes
+	if seconds := now.Sub(s.paceAt).Seconds(); seconds >= 0.5 {
+		if !s.paceAt.IsZero() {
+			s.paceRecords, s.paceBytes = float64(s.records-s.paceFrom[0])/seconds, float64(s.bytes-s.paceFrom[1])/seconds
+		}
+		s.paceAt, s.paceFrom = now, [2]int64{s.records, s.bytes}
+	}
 }
 
-func (s *laneStats) counts() (records, bytes int64) {
+// pace returns records and bytes per second lately.
+func (s *laneStats) pace() (records, bytes float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.records, s.bytes
+	return s.paceRecords, s.paceBytes
+}
+
+// movedAt is when something was acknowledged last.
+func (s *laneStats) movedAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.moved
+}
+
+// addSpread adds what was measured since the last time.
+func (s *samples) addSpread(v rawcopy.Spread, now time.Time) {
+	if v.Count == 0 {
+		return
+	}
+	s.last = v.Last
+	w := roll(&s.recent, now)
+	if w.count == 0 {
+		w.smallest, w.greatest = v.Min, v.Max
+	}
+	w.count += v.Count
+	w.sum += v.Sum
+	w.smallest, w.greatest = min(w.smallest, v.Min), max(w.greatest, v.Max)
 }
 
 // taskMetrics shows the lanes of a task under the names that MirrorMaker's
 // metrics have in Prometheus. The topic label is the target's name.
 type taskMetrics struct {
-	lanes          []*lane
+	lanes          func() []*lane
 	source, target string
 	descs          map[string]*prometheus.Desc
+	delay          *prometheus.Desc
 }
 
 // metricHelp has the metrics and their descriptions.
@@ -145,8 +165,10 @@ var metricHelp = map[string]string{
 
 // newTaskMetrics makes the collector of one task. The constant labels keep the
 // tasks of a worker apart, whose partitions differ anyway.
-func newTaskMetrics(connector string, task int, s sourceSettings, lanes []*lane) *taskMetrics {
+func newTaskMetrics(connector string, task int, s sourceSettings, lanes func() []*lane) *taskMetrics {
 	m := &taskMetrics{lanes: lanes, source: s.source, target: s.target, descs: map[string]*prometheus.Desc{}}
+	m.delay = prometheus.NewDesc("barnabas_replication_latency_seconds", "Time from a batch's timestamp to its acknowledgement by the target cluster, by batches.",
+		[]string{"source", "target"}, prometheus.Labels{"connector": connector, "task": strconv.Itoa(task)})
 	for name, help := range metricHelp {
 		m.descs[name] = prometheus.NewDesc("kafka_connect_mirror_mirrorsourceconnector_"+name, help,
 			[]string{"source", "target", "topic", "partition"}, prometheus.Labels{"connector": connector, "task": strconv.Itoa(task)})
@@ -156,6 +178,7 @@ func newTaskMetrics(connector string, task int, s sourceSettings, lanes []*lane)
 
 // Describe implements prometheus.Collector.
 func (m *taskMetrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.delay
 	for _, d := range m.descs {
 		ch <- d
 	}
@@ -164,7 +187,8 @@ func (m *taskMetrics) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (m *taskMetrics) Collect(ch chan<- prometheus.Metric) {
 	now := time.Now()
-	for _, l := range m.lanes {
+	ch <- m.latency()
+	for _, l := range m.lanes() {
 		for name, v := range l.stats.values(now) {
 			kind := prometheus.GaugeValue
 			if name == "record_count" || name == "byte_count" {
@@ -173,6 +197,26 @@ func (m *taskMetrics) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(m.descs[name], kind, v, m.source, m.target, l.stats.target, l.stats.id)
 		}
 	}
+}
+
+// latency is the histogram of all lanes.
+func (m *taskMetrics) latency() prometheus.Metric {
+	var sum rawcopy.Spread
+	for _, l := range m.lanes() {
+		l.stats.mu.Lock()
+		sum.Count += l.stats.delay.Count
+		sum.Sum += l.stats.delay.Sum
+		for i, n := range l.stats.delay.Buckets {
+			sum.Buckets[i] += n
+		}
+		l.stats.mu.Unlock()
+	}
+	buckets, below := map[float64]uint64{}, int64(0)
+	for i, bound := range rawcopy.SpreadBounds {
+		below += sum.Buckets[i]
+		buckets[bound/1000] = uint64(below)
+	}
+	return prometheus.MustNewConstHistogram(m.delay, uint64(sum.Count), sum.Sum/1000, buckets, m.source, m.target)
 }
 
 // values gives every metric of the lane.

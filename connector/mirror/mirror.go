@@ -3,44 +3,59 @@
 // offsets. The connector looks at both clusters, creates what is missing on the
 // target and deals the partitions out to tasks; a task copies the partitions it was dealt.
 //
-// Where MirrorMaker 2 writes copies uncompressed unless told otherwise, they are written with lz4.
+// A task works in sessions (session.go): it takes a producer id, shuts former owners out of the target, finds out from
+// the target's own log how far the copy is, and lets package rawcopy move the batches. Until it ends it
+// keeps books of that (package offsetrun). Where MirrorMaker 2 decodes and writes uncompressed, batches keep their codec.
 //
 // It never touches the worker's internal topics: offsets go through
 // connector.Offsets, and the worker cluster's own topics are neither read nor written.
 //
-// Easy to get wrong: an offset is saved only when everything before it has been
-// acknowledged by the target, and the next part of a partition is handed to the producer only when the part before is
-// acknowledged. Otherwise a refused record would be overtaken by its successors.
+// Easy to get wrong: the books are read before the fence, to know whom to fence, and again behind it: until then a former
+// owner may have written. And they say who writes before the first batch is sent, or the next owner would not know
+// whose tail to count.
 package mirror
 
 import (
 	"barnabas/config"
 	"barnabas/connector"
+	"barnabas/connector/transform"
 )
 
 // Names of settings that are used in more than one place.
 const (
-	keySourceAlias         = "source.cluster.alias"
-	keyTargetAlias         = "target.cluster.alias"
-	keyPolicyClass         = "replication.policy.class"
-	keyPolicySeparator     = "replication.policy.separator"
-	keyInternalSeparator   = "replication.policy.internal.topic.separator.enabled"
-	keyTopics              = "topics"
-	keyTopicsExclude       = "topics.exclude"
-	keyTopicFilterClass    = "topic.filter.class"
-	keyPropertiesExclude   = "config.properties.exclude"
-	keyPropertyFilterClass = "config.property.filter.class"
-	keyDefaultsFrom        = "use.defaults.from"
-	keyReplicationFactor   = "replication.factor"
-	keyTaskPartitions      = "task.assigned.partitions"
-	keyTaskIndex           = "task.index"
-	keyTaskClass           = "task.class"
+	keySourceAlias            = "source.cluster.alias"
+	keyTargetAlias            = "target.cluster.alias"
+	keyPolicyClass            = "replication.policy.class"
+	keyPolicySeparator        = "replication.policy.separator"
+	keyInternalSeparator      = "replication.policy.internal.topic.separator.enabled"
+	keyTopics                 = "topics"
+	keyTopicsExclude          = "topics.exclude"
+	keyTopicFilterClass       = "topic.filter.class"
+	keyPropertiesExclude      = "config.properties.exclude"
+	keyPropertyFilterClass    = "config.property.filter.class"
+	keyDefaultsFrom           = "use.defaults.from"
+	keyReplicationFactor      = "replication.factor"
+	keyOffsetSyncsReplication = "offset-syncs.topic.replication.factor"
+	keyGroups                 = "groups"
+	keyGroupsExclude          = "groups.exclude"
+	keyGroupFilterClass       = "group.filter.class"
+	keySyncsLocation          = "offset-syncs.topic.location"
+	keyEmitSyncs              = "emit.offset-syncs.enabled"
+	keyTaskGroups             = "task.assigned.groups"
+	keyTaskPartitions         = "task.assigned.partitions"
+	keyTaskIndex              = "task.index"
+	keyTaskClass              = "task.class"
 )
 
 // Java classes named in configurations.
 const (
 	sourceClass         = "org.apache.kafka.connect.mirror.MirrorSourceConnector"
 	sourceTaskClass     = "org.apache.kafka.connect.mirror.MirrorSourceTask"
+	heartbeatClass      = "org.apache.kafka.connect.mirror.MirrorHeartbeatConnector"
+	heartbeatTaskClass  = "org.apache.kafka.connect.mirror.MirrorHeartbeatTask"
+	checkpointClass     = "org.apache.kafka.connect.mirror.MirrorCheckpointConnector"
+	checkpointTaskClass = "org.apache.kafka.connect.mirror.MirrorCheckpointTask"
+	groupFilterClass    = "org.apache.kafka.connect.mirror.DefaultGroupFilter"
 	topicFilterClass    = "org.apache.kafka.connect.mirror.DefaultTopicFilter"
 	propertyFilterClass = "org.apache.kafka.connect.mirror.DefaultConfigPropertyFilter"
 )
@@ -64,27 +79,59 @@ func Source() connector.Plugin {
 		Keys:    sourceKeys(),
 		// As in Connect: on a source connector consumer.override.* passes every policy.
 		Overrides:    []string{"producer"},
+		Final:        final,
 		Validate:     validateSource,
+		CheckOffsets: checkSourceOffsets,
+		OffsetsSet:   sourceOffsetsSet,
+		OwnOffset:    ownOffset,
+		Transforms:   true,
+		Fences:       true,
+		Extends:      extends,
 		NewConnector: func() connector.Connector { return &sourceConnector{} },
 		NewTask:      func() connector.Task { return &sourceTask{} },
 	}
 }
 
-// sourceSettings is what connector and tasks take from their configuration.
+// sourceSettings is what connectors and tasks take from their configuration.
 type sourceSettings struct {
 	config.Values
 	source, target string // aliases
 	policy         Policy
+	written        map[string]string
 }
 
 // parseSource reads what was resolved of a configuration.
 func parseSource(s config.Settings) (sourceSettings, error) {
-	values, problems := sourceKeys().Parse(s)
+	parsed, err := parseLink(sourceKeys(), s)
+	if err != nil {
+		return parsed, err
+	}
+	chain, problems := transform.Parse(parsed.written)
 	if len(problems) > 0 {
 		return sourceSettings{}, problemError(problems)
 	}
-	parsed := sourceSettings{Values: values, source: values.String(keySourceAlias), target: values.String(keyTargetAlias)}
+	parsed.policy.chain = chain
+	return parsed, nil
+}
+
+// parseLink reads the configuration of a connector that has keys: what it says of the two clusters and of names
+// is the same for all of MirrorMaker's.
+func parseLink(keys *config.Def, s config.Settings) (sourceSettings, error) {
+	values, problems := keys.Parse(s)
+	if len(problems) > 0 {
+		return sourceSettings{}, problemError(problems)
+	}
+	parsed := sourceSettings{Values: values, source: values.String(keySourceAlias), target: values.String(keyTargetAlias), written: s.Written()}
 	parsed.policy = newPolicy(policyClasses[values.String(keyPolicyClass)], values.String(keyPolicySeparator),
 		values.Bool(keyInternalSeparator), parsed.source)
 	return parsed, nil
+}
+
+// runsReplication is the replication factor of the topic of offset runs: that of
+// offset-syncs if it is written, else that of the copies.
+func (s sourceSettings) runsReplication() int16 {
+	if n := s.Int(keyOffsetSyncsReplication); n > 0 && s.written[keyOffsetSyncsReplication] != "" {
+		return int16(n)
+	}
+	return int16(s.Int(keyReplicationFactor))
 }

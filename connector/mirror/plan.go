@@ -119,6 +119,47 @@ func assigned(configs []map[string]string) [][]partition {
 	return tasks
 }
 
+// extends says whether a task's new configuration is the old one with more partitions.
+func extends(old, task map[string]string) bool {
+	without := func(config map[string]string) map[string]string {
+		config = maps.Clone(config)
+		delete(config, keyTaskPartitions)
+		delete(config, keyUpstream)
+		return config
+	}
+	if !maps.Equal(without(old), without(task)) {
+		return false
+	}
+	before, err := parsePartitions(old[keyTaskPartitions])
+	if err != nil {
+		return false
+	}
+	after, err := parsePartitions(task[keyTaskPartitions])
+	return err == nil && len(missing(before, after)) == 0 && (len(after) > len(before) || old[keyUpstream] != task[keyUpstream])
+}
+
+// parsePartitions reads a task's list of partitions, sorted.
+func parsePartitions(text string) ([]partition, error) {
+	var all []partition
+	for part := range strings.SplitSeq(text, ",") {
+		p, err := parsePartition(strings.TrimSpace(part))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, partition.compare)
+	return slices.Compact(all), nil
+}
+
+// missing returns those of some that all lacks. Both are sorted.
+func missing(some, all []partition) []partition {
+	return slices.DeleteFunc(slices.Clone(some), func(p partition) bool {
+		_, found := slices.BinarySearchFunc(all, p, partition.compare)
+		return found
+	})
+}
+
 // taskConfigs writes the configuration of each task: the connector's as
 // written, with what the task has to do (MirrorSourceConfig.taskConfigForTopicPartitions). A task with the
 // same partitions as before keeps their order, so that it need not restart after a take-over

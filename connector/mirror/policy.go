@@ -1,6 +1,10 @@
 package mirror
 
-import "strings"
+import (
+	"strings"
+
+	"barnabas/connector/transform"
+)
 
 // Policy names topics between clusters, as Kafka's ReplicationPolicy of 4.3.1
 // does. It has the two that Kafka ships: DefaultReplicationPolicy, which puts
@@ -14,6 +18,8 @@ type Policy struct {
 	// alias is source.cluster.alias: where IdentityReplicationPolicy says that
 	// every topic comes from.
 	alias string
+	// chain is the connector's transforms: RegexRouter renames copies. Nil: none.
+	chain *transform.Chain
 }
 
 // The names of the policies in replication.policy.class.
@@ -47,10 +53,15 @@ func newPolicy(identity bool, separator string, internalSeparator bool, alias st
 // FormatRemoteTopic returns what topic of the cluster alias is called on the
 // target.
 func (p Policy) FormatRemoteTopic(alias, topic string) string {
-	if p.identity && !looksLikeHeartbeat(topic) {
-		return topic
+	return p.plan(alias, topic).Topic
+}
+
+// plan is what becomes of the records of topic, its final name included.
+func (p Policy) plan(alias, topic string) transform.Plan {
+	if !p.identity || looksLikeHeartbeat(topic) {
+		topic = alias + p.separator + topic
 	}
-	return alias + p.separator + topic
+	return p.chain.For(topic)
 }
 
 // TopicSource returns the alias of the cluster that topic was copied from, and
@@ -150,6 +161,22 @@ func (p Policy) IsCycle(topic, target string) bool {
 		}
 		if source == target {
 			return true
+		}
+		upstream, ok := p.UpstreamTopic(topic)
+		if !ok || upstream == topic {
+			return false
+		}
+		topic = upstream
+	}
+}
+
+// passed says whether topic has been on the policy's own cluster before, by its name: it was
+// copied from there, and has come back.
+func (p Policy) passed(topic string) bool {
+	for {
+		source, ok := p.TopicSource(topic)
+		if !ok || source == p.alias && !(p.identity && !looksLikeHeartbeat(topic)) {
+			return ok
 		}
 		upstream, ok := p.UpstreamTopic(topic)
 		if !ok || upstream == topic {

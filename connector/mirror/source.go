@@ -5,13 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"barnabas/connector"
+	"barnabas/connector/creation"
 )
 
 // Bounds of the connector's own making.
@@ -42,9 +46,17 @@ func (c *sourceConnector) Run(ctx context.Context, cc connector.Context) error {
 	if err != nil {
 		return err
 	}
-	p := &planner{Context: cc, s: s, watch: watchInterval, warn: newThrottle(time.Minute), published: cc.Tasks}
+	p := &planner{
+		Context: cc, s: s, watch: watchInterval, warn: newThrottle(time.Minute), published: cc.Tasks,
+		notes: newNotebook(cc.Log, cc.Report), planned: make(chan struct{}), second: time.Second,
+	}
+	if creation.Written(cc.Settings) {
+		cc.Log.InfoContext(ctx, "topic.creation.* change nothing: copies are made like their topics at the source, also those that RegexRouter renames")
+	}
+	p.refused, p.wider, p.untaken = newRefusals(p.notes), map[string]bool{}, map[string]bool{}
+	p.deleted = deletions{marks: cc.Settings[keyDeletionPolicy].Written == "mark", at: map[string]time.Time{}}
 	if c.every > 0 {
-		p.watch = c.every
+		p.watch, p.second = c.every, c.every
 	}
 	if !s.Bool("enabled") {
 		cc.Started()
@@ -57,10 +69,17 @@ func (c *sourceConnector) Run(ctx context.Context, cc connector.Context) error {
 	if err := p.open(ctx); err != nil {
 		return err
 	}
-	if p.Settings["sync.topic.acls.enabled"].Written == "true" {
-		p.Log.WarnContext(ctx, "sync.topic.acls.enabled has no effect: ACLs of topics are not copied")
-	}
-	err = p.run(ctx)
+	g, working := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.run(working) })
+	g.Go(func() error {
+		select {
+		case <-working.Done():
+			return nil
+		case <-p.planned:
+			return p.syncer().Run(working)
+		}
+	})
+	err = g.Wait()
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -75,7 +94,13 @@ type planner struct {
 	properties     propertyFilter
 	source, target *cluster
 	watch          time.Duration
+	second         time.Duration // of the intervals of syncs
 	warn           *throttle
+	notes          *notebook
+	refused        *refusals
+
+	layout  atomic.Pointer[layout]
+	planned chan struct{} // closed once there is a layout
 
 	started   bool
 	published []map[string]string // the tasks that stand in the config topic
@@ -89,6 +114,12 @@ type planner struct {
 	fewSince   time.Time // since when the target has too few brokers
 	nothing    bool      // told that nothing is to be copied
 	overlooked bool      // told that internal topics were left out
+	kept       bool      // the topics that tasks keep books in are there, or cannot be
+	syncs      bool      // the topic of offset-syncs likewise
+	deleted    deletions
+	untaken    map[string]bool // topics of the target about which there is a note
+	wider      map[string]bool // topics whose copy has more partitions, which has been told
+	loops      loops
 }
 
 // open makes the filters and clients. What fails here is the configuration.
@@ -116,16 +147,22 @@ func (p *planner) open(ctx context.Context) error {
 
 func sourceSide(role connector.Role, s sourceSettings) side {
 	layers := []string{"source.cluster.", "admin.", "source.admin."}
-	if role == connector.SourceConsumer {
+	switch role {
+	case connector.SourceConsumer:
 		layers = append([]string{"source.cluster."}, consumerLayers...)
+	case connector.SourceProducer:
+		layers = []string{"source.cluster.", "producer.", "source.producer."}
 	}
 	return side{cluster: "source", alias: s.source, role: role, layers: layers}
 }
 
 func targetSide(role connector.Role, s sourceSettings) side {
 	layers := []string{"target.cluster.", "admin.", "target.admin.", "admin.override."}
-	if role == connector.TargetProducer {
+	switch role {
+	case connector.TargetProducer:
 		layers = producerLayers
+	case connector.TargetConsumer:
+		layers = []string{"target.cluster.", "consumer.", "target.consumer."}
 	}
 	return side{cluster: "target", alias: s.target, role: role, layers: layers}
 }
@@ -137,10 +174,8 @@ func (p *planner) run(ctx context.Context) error {
 	defer watch.Stop()
 	refresh, stopRefresh := p.interval("refresh.topics")
 	defer stopRefresh()
-	syncing, stopSyncing := p.interval("sync.topic.configs")
-	defer stopSyncing()
 
-	full, syncNow := true, p.s.Bool("sync.topic.configs.enabled")
+	full := true
 	for failures := 0; ; {
 		select {
 		case <-ctx.Done():
@@ -148,18 +183,11 @@ func (p *planner) run(ctx context.Context) error {
 		case <-refresh:
 			full = true
 			continue
-		case <-syncing:
-			syncNow = true
-			continue
 		case <-watch.C:
 		}
 		err := p.refresh(ctx, full)
 		if err == nil {
 			full = false
-			if syncNow {
-				syncNow = false
-				err = p.syncSettings(ctx)
-			}
 		}
 		switch what := classify(err); {
 		case err == nil:
@@ -183,18 +211,26 @@ func (p *planner) run(ctx context.Context) error {
 
 // interval ticks at NAME.interval.seconds if NAME.enabled.
 func (p *planner) interval(name string) (<-chan time.Time, func()) {
-	every := time.Duration(min(p.s.Int64(name+".interval.seconds"), math.MaxInt32)) * time.Second
-	if !p.s.Bool(name+".enabled") || every <= 0 {
+	every, repeats := repetition(p.s, name)
+	if !repeats {
 		return nil, func() {}
 	}
 	t := time.NewTicker(every)
 	return t.C, t.Stop
 }
 
+// syncer makes what carries over settings and ACLs.
+func (p *planner) syncer() *syncer {
+	return &syncer{
+		Context: p.Context, s: p.s, properties: p.properties, source: p.source, target: p.target, warn: p.warn, notes: p.notes, refused: p.refused,
+		layout: func() layout { return *p.layout.Load() }, second: p.second,
+	}
+}
+
 // nextWatch is when to look at the source again. Where MirrorMaker would not
 // look at all (refresh.topics.enabled=false), this does so only for what is pending.
 func (p *planner) nextWatch() time.Duration {
-	if !p.s.Bool("refresh.topics.enabled") && !p.pending {
+	if _, repeats := repetition(p.s, "refresh.topics"); !repeats && !p.pending {
 		return 24 * time.Hour
 	}
 	partitions := 0
@@ -216,22 +252,35 @@ func (p *planner) refresh(ctx context.Context, full bool) error {
 	if err != nil {
 		return err
 	}
-	if full && len(wanted) == 0 {
+	p.cutLoops(ctx, seen, wanted)
+	if full && len(wanted) == 0 && len(p.loops.found) == 0 {
 		if err := p.explainNothing(ctx); err != nil {
 			return err
 		}
 	}
-	if !full && p.wanted != nil && maps.Equal(wanted, p.wanted) && (!p.pending || time.Now().Before(p.retryAt)) {
+	if full {
+		if err := p.forgetCopies(ctx); err != nil {
+			return err
+		}
+	}
+	if !full && p.wanted != nil && maps.Equal(wanted, p.wanted) && !p.loops.changed && (!p.pending || time.Now().Before(p.retryAt)) {
 		return nil
+	}
+	if err := p.watchDeletions(ctx, seen, p.before()); err != nil {
+		return err
 	}
 	if p.wanted != nil && !maps.Equal(wanted, p.wanted) {
 		p.Log.InfoContext(ctx, "topics of the source have changed", "topics", len(wanted), "before", len(p.wanted))
 	}
 	p.wanted, p.pending = wanted, true
-	there, err := p.fitTarget(ctx, wanted)
+	if err := p.makeBooks(ctx); err != nil {
+		return err
+	}
+	target, err := p.fitTarget(ctx, wanted)
 	if err != nil {
 		return err
 	}
+	there := target.topics
 	p.copied = map[string]int32{}
 	complete := true
 	for topic, n := range wanted {
@@ -242,10 +291,15 @@ func (p *planner) refresh(ctx context.Context, full bool) error {
 			complete = false
 		}
 	}
+	if first := p.layout.Swap(&layout{copied: p.copied, filter: p.topics, sourceID: seen.clusterID, targetID: target.clusterID}); first == nil {
+		close(p.planned)
+	}
 	tasks := assign(assigned(p.published), ready(wanted, there, p.remote), max(1, p.MaxTasks))
-	if err := p.publish(ctx, taskConfigs(p.Settings.Written(), tasks, p.published)); err != nil {
+	configs := taskConfigs(p.Settings.Written(), tasks, p.published)
+	if err := errors.Join(p.markLoops(ctx, configs), p.publish(ctx, configs)); err != nil {
 		return err
 	}
+	p.makeSyncs(ctx) // once the tasks have been told to begin
 	p.pending = !complete
 	p.incomplete++
 	if complete {
@@ -253,6 +307,22 @@ func (p *planner) refresh(ctx context.Context, full bool) error {
 	}
 	p.retryAt = time.Now().Add(backoff(p.incomplete, p.watch, longestWait))
 	return nil
+}
+
+// before are the topics that the tasks have copied up to now.
+func (p *planner) before() map[string]bool {
+	topics := map[string]bool{}
+	for topic := range p.wanted {
+		topics[topic] = true
+	}
+	if p.wanted == nil { // a former run has planned
+		for _, task := range assigned(p.published) {
+			for _, part := range task {
+				topics[part.topic] = true
+			}
+		}
+	}
+	return topics
 }
 
 func (p *planner) start() {
@@ -283,7 +353,36 @@ func (p *planner) choose(seen view) (map[string]int32, error) {
 			wanted[topic] = partitions
 		}
 	}
+	p.cutCollisions(wanted)
 	return wanted, nil
+}
+
+// topicName is what Kafka takes for a topic's name (Topic.validate), but for "." and "..".
+var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
+
+// cutCollisions leaves out topics whose copy has, by RegexRouter, the name of another topic's copy, or one that no topic can have:
+// the offsets of a copy are those of one source. Of topics with one name the first in order is copied.
+func (p *planner) cutCollisions(wanted map[string]int32) {
+	if p.s.policy.chain == nil {
+		return
+	}
+	taken, found := map[string]string{}, map[string]string{}
+	for _, topic := range slices.Sorted(maps.Keys(wanted)) {
+		name := p.remote(topic)
+		switch first, ok := taken[name]; {
+		case !topicName.MatchString(name) || name == "." || name == "..":
+			found[topic] = fmt.Sprintf("topic %s is left out: transforms name its copy %q, which cannot be a topic's name", topic, name)
+		case p.s.policy.IsInternalTopic(name):
+			found[topic] = fmt.Sprintf("topic %s is left out: transforms name its copy %s, which is an internal topic's name", topic, name)
+		case ok:
+			found[topic] = fmt.Sprintf("topic %s is left out: transforms name its copy %s, as that of %s", topic, name, first)
+		default:
+			taken[name] = topic
+			continue
+		}
+		delete(wanted, topic)
+	}
+	p.notes.only(context.Background(), "topics that transforms name alike", found)
 }
 
 // plainName is a pattern that can only be a topic's name.

@@ -276,3 +276,22 @@ func TestSourceThatIsDownIsWaitedFor(t *testing.T) {
 	broken.Store(false)
 	r.waitEqual("orders", "A.orders")
 }
+
+func TestWiderCopyKeepsItsPartitionsAndIsToldOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.config["refresh.topics.interval.seconds"] = "1"
+	r.createTopic(r.source, "orders", 2, nil)
+	r.createTopic(r.target, "A.orders", 5, nil)
+	write(t, r.source, numbered("orders", 1, 0, 10)...)
+	r.run()
+	eventually(t, "the records are copied", func() bool { return end(r.target, "A.orders") == 10 })
+	r.createTopic(r.source, "orders-new", 1, nil)
+	eventually(t, "another plan", func() bool { return r.target.TopicInfo("A.orders-new") != nil })
+	if n := len(r.target.PartitionInfos("A.orders")); n != 5 {
+		t.Errorf("the copy has %d partitions", n)
+	}
+	if n := strings.Count(r.logged(), "the copy of a topic has more partitions than the topic"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, r.logged())
+	}
+}

@@ -97,3 +97,20 @@ func (f propertyFilter) changes(settings []setting) ([]change, error) {
 	}
 	return list, nil
 }
+
+// due returns those of changes that a topic does not have yet, as its settings there say.
+func due(changes []change, there []setting) []change {
+	own := map[string]*string{} // what is set on the topic itself
+	for _, s := range there {
+		if s.source == kmsg.ConfigSourceDynamicTopicConfig {
+			own[s.name] = s.value
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(changes), func(c change) bool {
+		value, set := own[c.name]
+		if c.value == nil {
+			return !set
+		}
+		return set && value != nil && *value == *c.value
+	})
+}

@@ -93,6 +93,14 @@ func is(err error, any ...error) bool {
 	return false
 }
 
+// final says of the error that a connector or task has ended with that it would end with it again: the
+// configuration is wrong, or the target will never take a record as it is. Who is refused may get the rights, or other
+// credentials, and what is out of reach may come back.
+func final(err error) bool {
+	what := classify(err)
+	return what == fatal || what == record
+}
+
 // badTLS says that the two ends do not trust each other, or that one of them
 // does not speak TLS.
 func badTLS(err error) bool {
@@ -145,5 +153,5 @@ func problemError(problems []config.Problem) error {
 	for i, p := range problems {
 		texts[i] = p.Key + ": " + p.Message
 	}
-	return errors.New(strings.Join(texts, "; "))
+	return &finalError{errors.New(strings.Join(texts, "; "))}
 }

@@ -1,4 +1,9 @@
-package mirror
+// Package javaregex matches names against regexes in the syntax of java.util.regex.Pattern, which is what configurations
+// of Kafka hold. A Regex never matches a part: the whole name, or not at all; Linear is for those who want parts.
+//
+// Easy to get wrong: the same text can mean something else to Go, without an error. So a pattern is read here and
+// written anew, and what cannot be is refused.
+package javaregex
 
 import (
 	"fmt"
@@ -11,13 +16,11 @@ import (
 	"github.com/dlclark/regexp2"
 )
 
-// matcher is a compiled Java regex that matches whole names.
+// Regex is a compiled Java regex that matches whole names.
 //
-// Java's syntax is read here and written anew, because the same text can mean
-// something else to Go (a class like [a-z&&[^b]], \h) without an error. Names
-// of topics and of their settings are ASCII, so a class becomes the list of its
-// ASCII members, which every engine reads alike.
-type matcher struct {
+// Names of topics and of their settings are ASCII, so a class (like [a-z&&[^b]], or \h) becomes the list of its ASCII
+// members, which every engine reads alike.
+type Regex struct {
 	// quick is Go's engine, in linear time. It is nil where the regex needs
 	// backtracking (lookaround, back references, possessive quantifiers).
 	quick *regexp.Regexp
@@ -28,8 +31,8 @@ type matcher struct {
 // cannot stall the worker.
 const matchTimeout = 100 * time.Millisecond
 
-// compileJava reads a regex in the syntax of java.util.regex.Pattern.
-func compileJava(pattern string) (*matcher, error) {
+// Compile reads a regex in the syntax of java.util.regex.Pattern.
+func Compile(pattern string) (*Regex, error) {
 	p := &javaParser{in: pattern}
 	if err := p.regex(0); err != nil {
 		return nil, fmt.Errorf("regex %q: %w", pattern, err)
@@ -37,7 +40,7 @@ func compileJava(pattern string) (*matcher, error) {
 	whole := `\A(?:` + p.out.String() + `)\z`
 	if !p.backtracks {
 		if re, err := regexp.Compile(whole); err == nil {
-			return &matcher{quick: re}, nil
+			return &Regex{quick: re}, nil
 		}
 		// Over one of Go's limits (1,000 repetitions).
 	}
@@ -46,16 +49,35 @@ func compileJava(pattern string) (*matcher, error) {
 		return nil, fmt.Errorf("regex %q: it cannot be used here: %w", pattern, err)
 	}
 	re.MatchTimeout = matchTimeout
-	return &matcher{slow: re}, nil
+	return &Regex{slow: re}, nil
 }
 
-// match says whether name as a whole matches. The error is that it took too
+// Match says whether name as a whole matches. The error is that it took too
 // long.
-func (m *matcher) match(name string) (bool, error) {
-	if m.quick != nil {
-		return m.quick.MatchString(name), nil
+func (r *Regex) Match(name string) (bool, error) {
+	if r.quick != nil {
+		return r.quick.MatchString(name), nil
 	}
-	return m.slow.MatchString(name)
+	return r.slow.MatchString(name)
+}
+
+// Linear reads a regex that takes linear time: whole matches a name as a whole (Matcher.matches), anywhere finds a part of
+// it (Matcher.find). One that needs backtracking is refused.
+func Linear(pattern string) (whole, anywhere *regexp.Regexp, err error) {
+	p := &javaParser{in: pattern}
+	if err := p.regex(0); err != nil {
+		return nil, nil, fmt.Errorf("regex %q: %w", pattern, err)
+	}
+	if p.backtracks {
+		return nil, nil, fmt.Errorf("regex %q: lookaround, back references, atomic groups and possessive quantifiers are not supported here", pattern)
+	}
+	if whole, err = regexp.Compile(`\A(?:` + p.out.String() + `)\z`); err != nil {
+		return nil, nil, fmt.Errorf("regex %q: it cannot be used here: %w", pattern, err)
+	}
+	if anywhere, err = regexp.Compile(p.out.String()); err != nil {
+		return nil, nil, fmt.Errorf("regex %q: it cannot be used here: %w", pattern, err)
+	}
+	return whole, anywhere, nil
 }
 
 // maxNesting bounds the depth of groups and classes, so that no pattern can
