@@ -119,21 +119,30 @@ type Member struct {
 	Tasks      int               `json:"tasks"`
 	Load       float64           `json:"load"` // bytes/s copied
 	Joined     time.Time         `json:"joined"`
-}
-
-// Replication is the progress of the tasks of a connector.
-type Replication struct {
-	Connector string            `json:"connector"`
-	Tasks     []TaskReplication `json:"tasks"`
+	// Drained: it is to run nothing. What it cannot give away, since no other worker may run it, it keeps.
+	Drained bool `json:"drained,omitempty"`
 }
 
 // TaskReplication is the progress of one task.
 type TaskReplication struct {
-	Task       int                           `json:"task"`
-	WorkerID   string                        `json:"worker_id"`
-	State      string                        `json:"state"`
-	Delivery   connector.Delivery            `json:"delivery,omitempty"`
-	Partitions []connector.PartitionProgress `json:"partitions"`
+	Task     int                `json:"task"`
+	WorkerID string             `json:"worker_id"`
+	State    string             `json:"state"`
+	Trace    string             `json:"trace,omitempty"`
+	Delivery connector.Delivery `json:"delivery,omitempty"` // empty before the first report
+	// Why says why the task does not write as it was asked to.
+	Why string `json:"why,omitempty"`
+	// LastProgress is when it last copied something or had nothing left to copy; nil: not since it was started.
+	LastProgress *time.Time                    `json:"last_progress,omitempty"`
+	Partitions   []connector.PartitionProgress `json:"partitions"`
+}
+
+// TaskGaps is the gap ledger of one task's partitions.
+type TaskGaps struct {
+	Task int
+	// Known is whether the task has told its ledger: it reads it when it starts.
+	Known bool
+	Gaps  []connector.Gap
 }
 
 // Health is whether this worker does its job, and if not, what it waits for.
@@ -168,6 +177,7 @@ var _ interface {
 	ID() string
 	ServerInfo() ServerInfo
 	Health() Health
+	Fresh(ctx context.Context) error // before a question whose answer must not be old
 	Connectors(ctx context.Context) ([]string, error)
 	Connector(ctx context.Context, name string) (ConnectorInfo, error)
 	Status(ctx context.Context, name string) (ConnectorStatus, error)
@@ -181,10 +191,18 @@ var _ interface {
 	RestartFlagged(ctx context.Context, name string, includeTasks, onlyFailed bool) (ConnectorStatus, error)
 	RestartTask(ctx context.Context, id TaskID) error
 	PublishTasks(ctx context.Context, name string, generation int64, tasks []map[string]string) error // internal, for the owner of a connector
+	Fence(ctx context.Context, name string) error                                                     // internal, a round of fencing (KIP-618)
+	SetLoggerLevel(ctx context.Context, logger, level string) error                                   // of all workers
 	SessionKey() (key []byte, algorithm string, ok bool)                                              // what internal requests are signed with
 	Plugins() []PluginInfo
 	Validate(ctx context.Context, class string, config map[string]string) (ConfigInfos, error)
 	Members() []Member
-	Replication(ctx context.Context, name string) (Replication, error) // of the tasks on this worker; rest asks the others
+	Replication(ctx context.Context, name string) ([]TaskReplication, error) // of the tasks on this worker; rest asks the others
+	Gaps(ctx context.Context, name string) ([]TaskGaps, error)               // likewise
+	Notes(ctx context.Context, name string) ([]connector.Note, error)        // likewise, of the connector itself
 	Offsets(ctx context.Context, name string) ([]OffsetEntry, error)
+	AlterOffsets(ctx context.Context, name string, entries []OffsetEntry) (message string, err error)
+	ActiveTopics(ctx context.Context, name string) ([]string, error) // that a connector has written to
+	ResetTopics(ctx context.Context, name string) error
+	ResetOffsets(ctx context.Context, name string) (message string, err error)
 } = (*Worker)(nil)

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 
 	"barnabas/worker/herder"
@@ -12,11 +14,19 @@ import (
 const (
 	leaderKey        = "barnabas-leader"
 	assignmentPrefix = "barnabas-assignment-"
-	memberPrefix     = "barnabas-member-"
-	leaseKey         = "barnabas-lease"
-	ackPrefix        = "barnabas-ack-"
-	beatPrefix       = "barnabas-beat-"
-	loadPrefix       = "barnabas-load-"
+	// The further records of an assignment that is too large for one: then the number from 1, "-", and the worker.
+	partPrefix     = "barnabas-assigned-"
+	documentPrefix = "barnabas-document-" // then the document's key
+	historyPrefix  = "barnabas-history-"  // then the version's number, "-", and the connector
+	drainPrefix    = "barnabas-drain-"    // then the worker
+	donePrefix     = "barnabas-done-"     // then a slot
+	memberPrefix   = "barnabas-member-"
+	leaseKey       = "barnabas-lease"
+	ackPrefix      = "barnabas-ack-"
+	beatPrefix     = "barnabas-beat-"
+	loadPrefix     = "barnabas-load-"
+	plannedPrefix  = "barnabas-planned-"
+	restartsPrefix = "barnabas-restarts-"
 )
 
 // applyConfig takes a record of the config topic to the herder.
@@ -30,6 +40,10 @@ func (w *Worker) applyConfig(r store.Record) {
 		if err != nil {
 			w.log.Error("record of the config topic skipped", "offset", r.Offset, "err", err)
 		}
+		if d, ok := event.Record.(herder.Document); ok {
+			w.connections.apply(d, r.Offset)
+			w.apps.apply(d, r.Offset)
+		}
 	}
 	w.tell(event)
 }
@@ -38,15 +52,25 @@ func (w *Worker) applyConfig(r store.Record) {
 func (w *Worker) meaning(decoded any) (herder.Record, error) {
 	switch r := decoded.(type) {
 	case store.ConnectorRecord:
+		if r.Config == nil {
+			w.fencing.forget(r.Name)
+		}
 		return herder.ConnectorConfig{Name: r.Name, Config: r.Config}, nil
 	case store.TaskRecord:
 		return herder.TaskConfig{Unit: herder.Unit{Connector: r.Connector, Task: r.Task}, Config: r.Config}, nil
 	case store.CommitRecord:
+		w.fencing.committed(r.Connector)
 		return herder.Commit{Name: r.Connector, Tasks: r.Tasks}, nil
 	case store.TargetStateRecord:
 		return herder.Target{Name: r.Connector, State: herder.TargetState(r.State)}, nil
 	case store.RestartRecord:
 		return herder.RestartRequest{Name: r.Connector, IncludeTasks: r.IncludeTasks, OnlyFailed: r.OnlyFailed}, nil
+	case store.TaskCountRecord:
+		w.fencing.counted(r.Connector)
+		return herder.TaskCount{Name: r.Connector, Tasks: r.Tasks}, nil
+	case store.LoggerRecord:
+		w.follow(r)
+		return herder.LoggerLevel{Logger: r.Namespace, Level: r.Level}, nil
 	case store.SessionKeyRecord:
 		w.key.Store(&r)
 		return herder.SessionKey{Value: r}, nil
@@ -63,10 +87,52 @@ func ownConfig(r store.OwnRecord) (herder.Record, error) {
 		}
 		return own[herder.Assignment](r)
 	}
+	if strings.HasPrefix(r.Key, partPrefix) && r.Value != nil { // the first record tells which of them are gone
+		return own[herder.Assignment](r)
+	}
+	if strings.HasPrefix(r.Key, donePrefix) && r.Value != nil {
+		return own[herder.Done](r)
+	}
+	if version, ok := strings.CutPrefix(r.Key, historyPrefix); ok {
+		return ownHistory(r, version)
+	}
+	if key, ok := strings.CutPrefix(r.Key, documentPrefix); ok {
+		return ownDocument(r, key)
+	}
+	if worker, ok := strings.CutPrefix(r.Key, drainPrefix); ok {
+		if r.Value == nil {
+			return herder.Drain{Worker: worker}, nil
+		}
+		drain, err := store.DecodeOwn[herder.Drain](r)
+		if err != nil {
+			return nil, err
+		}
+		drain.On = true
+		return drain, nil
+	}
 	if r.Key == leaderKey && r.Value != nil {
 		return own[herder.Leader](r)
 	}
 	return nil, nil
+}
+
+func ownHistory(r store.OwnRecord, version string) (herder.Record, error) {
+	digits, name, ok := strings.Cut(version, "-")
+	number, err := strconv.ParseInt(digits, 10, 64)
+	if !ok || name == "" || err != nil || number < 1 {
+		return nil, fmt.Errorf("record %q: the key names no version of a connector", r.Key)
+	}
+	h := herder.History{Name: name, Number: number}
+	if r.Value == nil {
+		return h, nil
+	}
+	v, err := store.DecodeOwn[herder.Version](r)
+	if err != nil {
+		return nil, err
+	}
+	v.Number = number
+	h.Version = &v
+	return h, nil
 }
 
 func own[T herder.Record](r store.OwnRecord) (herder.Record, error) {
@@ -92,6 +158,18 @@ func (w *Worker) applyStatus(r store.Record) {
 	if !isOwn {
 		w.topics.statuses.Apply(decoded)
 		w.gainsay(decoded)
+		return
+	}
+	if name, ok := strings.CutPrefix(mine.Key, plannedPrefix); ok {
+		if err := w.plans.apply(name, mine); err != nil {
+			w.log.Error("record of the status topic skipped", "partition", r.Partition, "offset", r.Offset, "err", err)
+		}
+		return
+	}
+	if strings.HasPrefix(mine.Key, restartsPrefix) {
+		if err := w.restarts.apply(mine); err != nil {
+			w.log.Error("record of the status topic skipped", "partition", r.Partition, "offset", r.Offset, "err", err)
+		}
 		return
 	}
 	record, err := ownStatus(mine)
@@ -146,13 +224,39 @@ func entry(r herder.Record) (store.Entry, error) {
 		return store.RestartRecord{Connector: r.Name, IncludeTasks: r.IncludeTasks, OnlyFailed: r.OnlyFailed}.Entry(), nil
 	case herder.SessionKey:
 		return r.Value.(store.SessionKeyRecord).Entry(), nil
+	case herder.TaskCount:
+		return store.TaskCountRecord{Connector: r.Name, Tasks: r.Tasks}.Entry(), nil
+	case herder.LoggerLevel:
+		return store.LoggerRecord{Namespace: r.Logger, Level: r.Level}.Entry(), nil
+	case herder.History:
+		key := historyPrefix + strconv.FormatInt(r.Number, 10) + "-" + r.Name
+		if r.Version == nil {
+			return store.Entry{Key: []byte(key)}, nil
+		}
+		return store.EncodeOwn(key, *r.Version)
+	case herder.Document:
+		if r.Value == nil {
+			return store.Entry{Key: []byte(documentPrefix + r.Key)}, nil
+		}
+		return store.EncodeOwn(documentPrefix+r.Key, r.Value)
+	case herder.Done:
+		return store.EncodeOwn(donePrefix+strconv.FormatInt(r.Slot(), 10), r)
+	case herder.Drain:
+		if !r.On {
+			return store.Entry{Key: []byte(drainPrefix + r.Worker)}, nil
+		}
+		return store.EncodeOwn(drainPrefix+r.Worker, r)
 	case herder.Leader:
 		return store.EncodeOwn(leaderKey, r)
 	case herder.Assignment:
-		if r.Incarnation == "" {
-			return store.Entry{Key: []byte(assignmentPrefix + r.Worker)}, nil
+		key := assignmentPrefix + r.Worker
+		if r.Part > 0 {
+			key = partPrefix + strconv.Itoa(r.Part) + "-" + r.Worker
 		}
-		return store.EncodeOwn(assignmentPrefix+r.Worker, r)
+		if r.Incarnation == "" {
+			return store.Entry{Key: []byte(key)}, nil
+		}
+		return store.EncodeOwn(key, r)
 	case herder.Join:
 		e, err = store.EncodeOwn(memberPrefix+r.Worker, r)
 	case herder.Depart:

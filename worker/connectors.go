@@ -6,11 +6,16 @@ import (
 	"strings"
 
 	"barnabas/connector"
+	"barnabas/connector/filestream"
 	"barnabas/connector/mirror"
 )
 
-// plugins is the table of connectors: a new one is one line here.
+// plugins is the table of connectors: a new one is one line here, in the order in which Kafka Connect lists them.
 var plugins = []connector.Plugin{
+	filestream.Sink(),
+	filestream.Source(),
+	mirror.Checkpoints(),
+	mirror.Heartbeats(),
 	mirror.Source(),
 }
 
@@ -21,6 +26,19 @@ func (w *Worker) Plugins() []PluginInfo {
 		list = append(list, PluginInfo{Class: p.Class, Type: p.Type, Version: p.Version})
 	}
 	return list
+}
+
+// fences says whether the task with this configuration can shut its former owners
+// out of the target by itself.
+func fences(task map[string]string) bool {
+	p, err := pluginFor(task["connector.class"])
+	return err == nil && p.Fences
+}
+
+// extends says whether a running task takes its new configuration without a restart.
+func extends(old, task map[string]string) bool {
+	p, err := pluginFor(task["connector.class"])
+	return err == nil && p.Extends != nil && p.Extends(old, task)
 }
 
 // pluginFor finds a plugin by its class or an alias.

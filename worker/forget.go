@@ -37,6 +37,12 @@ func (w *Worker) forgetStatuses() {
 	default:
 		return
 	}
+	for _, u := range w.restarts.known() {
+		_, _, exists := w.machine.Connector(u.Connector)
+		if !exists || u.Task >= len(w.machine.Tasks(u.Connector)) && !u.IsConnector() {
+			w.writer.put(store.Entry{Key: []byte(restartsKey(u)), Pinned: true})
+		}
+	}
 	for _, name := range w.topics.statuses.Connectors() {
 		_, _, exists := w.machine.Connector(name)
 		tasks := len(w.machine.Tasks(name))
@@ -48,33 +54,41 @@ func (w *Worker) forgetStatuses() {
 		if exists {
 			continue
 		}
+		w.writer.put(store.ConnectorStatus{Connector: name}.Entry())
+	}
+	for _, name := range w.topics.statuses.TopicUsers() {
+		if _, _, exists := w.machine.Connector(name); exists {
+			continue
+		}
 		for _, t := range w.topics.statuses.Topics(name) {
 			w.writer.put(store.TopicStatus{Connector: name, Topic: t.Topic, Deleted: true}.Entry())
 		}
-		w.writer.put(store.ConnectorStatus{Connector: name}.Entry())
 	}
 }
 
-// gainsay puts a status back that has just been deleted, if it was this worker's
-// own and still holds. It happens when the leader sweeps the statuses of a
+// gainsay puts a status back that has just been deleted, or overwritten by another run, if it was this worker's
+// own and still holds. It is deleted when the leader sweeps the statuses of a
 // deleted connector while one of the same name is created and started here: the
-// tombstone, on its way already, is written after the new status.
+// tombstone, on its way already, is written after the new status. It is overwritten by a former owner whose write
+// was late: workers do not wait for each other's statuses. Without this the topic, and with it every worker that
+// starts later, and Kafka Connect after a hand-back, would show what the former owner said.
 func (w *Worker) gainsay(decoded any) {
-	var deleted func(herder.Unit) bool
+	var unit herder.Unit
+	var status *store.Status
 	switch r := decoded.(type) {
 	case store.ConnectorStatus:
-		if r.Status == nil { // and with it those of its tasks
-			deleted = func(u herder.Unit) bool { return u.Connector == r.Connector }
-		}
+		unit, status = herder.Unit{Connector: r.Connector, Task: herder.ConnectorUnit}, r.Status
 	case store.TaskStatus:
-		if r.Status == nil {
-			deleted = func(u herder.Unit) bool { return u == herder.Unit{Connector: r.Connector, Task: r.Task} }
-		}
-	}
-	if deleted == nil {
+		unit, status = herder.Unit{Connector: r.Connector, Task: r.Task}, r.Status
+	default:
 		return
 	}
-	said := w.writer.saidOf(deleted)
+	said := w.writer.saidOf(func(u herder.Unit) bool {
+		return u == unit || status == nil && unit.IsConnector() && u.Connector == unit.Connector // and with it those of its tasks
+	})
+	if own := said[unit]; status != nil && (own == nil || status.WorkerID == own.WorkerID && status.Generation >= own.Generation) {
+		return // not ours, or our own words
+	}
 	if len(said) == 0 {
 		return
 	}

@@ -76,7 +76,7 @@ func (w *Worker) listen(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-weigh.C:
-			if load := w.load(); !maps.EqualFunc(load.Weights, told.Weights, maps.Equal[map[int]int64, map[int]int64]) {
+			if load := w.load(told.Weights); !maps.EqualFunc(load.Weights, told.Weights, maps.Equal[map[int]int64, map[int]int64]) {
 				w.writer.announce(load)
 				told = load
 			}
@@ -105,17 +105,15 @@ func (w *Worker) listen(ctx context.Context) error {
 // only matter when members or connectors change.
 const weighInterval = 10 * time.Second
 
-// load returns the weights of the busy tasks on this worker.
-func (w *Worker) load() herder.Load {
+// load returns the weights of the tasks on this worker, as far as they are measured. before are those it told last.
+func (w *Worker) load(before map[string]map[int]int64) herder.Load {
 	load := herder.Load{Instance: w.self, Weights: map[string]map[int]int64{}}
 	for name, tasks := range w.runner.Throughput() {
 		for task, rate := range tasks {
-			if weight := herder.Weight(rate); weight > 1 {
-				if load.Weights[name] == nil {
-					load.Weights[name] = map[int]int64{}
-				}
-				load.Weights[name][task] = weight
+			if load.Weights[name] == nil {
+				load.Weights[name] = map[int]int64{}
 			}
+			load.Weights[name][task] = herder.Weigh(rate, before[name][task])
 		}
 	}
 	return load

@@ -2,6 +2,8 @@ package worker
 
 import (
 	"context"
+	crand "crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,23 +18,44 @@ import (
 // REST clients.
 const orderTimeout = 30 * time.Second
 
+// requestKey is the key of a context's request.
+type requestKey struct{}
+
+// WithRequest names the request that ctx belongs to. One change of a connector that is ordered under this name is made once, however often
+// and of whichever leader it is ordered. A request does not order the same change of a connector twice.
+func WithRequest(ctx context.Context, name string) context.Context {
+	return context.WithValue(ctx, requestKey{}, name)
+}
+
+func newRequest() string {
+	var b [16]byte
+	_, _ = crand.Read(b[:]) // never fails, by its contract
+	return hex.EncodeToString(b[:])
+}
+
 // order has the leader make a change. It waits through changes of leaders; that
 // another worker leads is an *ElsewhereError.
 func (w *Worker) order(ctx context.Context, o herder.Order) (herder.Reply, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
+	request, _ := ctx.Value(requestKey{}).(string)
+	if request == "" {
+		request = newRequest()
+	}
+	confirmed := false // what this worker knows is not older than the order
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
-		reply, err := w.orderOnce(ctx, o)
+		reply, err := w.orderOnce(ctx, request, o)
 		if err != nil && ctx.Err() == nil {
 			return reply, err
 		}
 		if err == nil && !errors.Is(reply.Err, herder.ErrNotLeader) && !errors.Is(reply.Err, herder.ErrOutcome) {
-			return reply, nil
-		}
-		if put, ok := o.(herder.PutConnector); ok && put.Create && errors.Is(reply.Err, herder.ErrOutcome) {
-			// It may have been written: then doing it again must not be refused as a second creation.
-			put.Create = false
-			o = put
+			if reply.Err == nil || confirmed {
+				return reply, nil
+			}
+			// What is written proves that this worker leads. A refusal does not: it may be of a leader that was replaced while it slept.
+			if confirmed = w.Fresh(ctx) == nil; confirmed {
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -42,27 +65,27 @@ func (w *Worker) order(ctx context.Context, o herder.Order) (herder.Reply, error
 	}
 }
 
-func (w *Worker) orderOnce(ctx context.Context, o herder.Order) (herder.Reply, error) {
+func (w *Worker) orderOnce(ctx context.Context, request string, o herder.Order) (herder.Reply, error) {
 	answer := make(chan herder.Reply, 1)
-	var elsewhere string
+	var elsewhere *ElsewhereError
 	err := w.ask(ctx, func(m *herder.Machine) {
 		leader, self, ok := m.Leader()
 		switch {
 		case !m.Loaded() || !ok:
 			answer <- herder.Reply{Err: herder.ErrNotLeader}
 		case leader.Instance != w.self:
-			elsewhere = leader.URL
+			elsewhere = &ElsewhereError{leader.URL}
 		case !self:
 			answer <- herder.Reply{Err: herder.ErrNotLeader}
 		default:
-			w.give(o, func(r herder.Reply) { answer <- r })
+			w.giveFor(request, o, func(r herder.Reply) { answer <- r })
 		}
 	})
 	if err != nil {
 		return herder.Reply{}, err
 	}
-	if elsewhere != "" {
-		return herder.Reply{}, &ElsewhereError{elsewhere}
+	if elsewhere != nil {
+		return herder.Reply{}, elsewhere
 	}
 	select {
 	case r := <-answer:
@@ -70,6 +93,20 @@ func (w *Worker) orderOnce(ctx context.Context, o herder.Order) (herder.Reply, e
 	case <-ctx.Done():
 		return herder.Reply{Err: herder.ErrOutcome}, nil
 	}
+}
+
+// madeBefore tells whether ctx's request has written a document already, maybe at a leader before this one, and whether what the document
+// describes was made by that. Other workers than the leader are told where it is.
+func (w *Worker) madeBefore(ctx context.Context, key string) (written, created bool, err error) {
+	if err := w.leads(ctx); err != nil {
+		return false, false, err
+	}
+	request, _ := ctx.Value(requestKey{}).(string)
+	err = w.read(ctx, func(m *herder.Machine) error {
+		written, created = m.Wrote(request, key)
+		return nil
+	})
+	return written, created, err
 }
 
 // Create creates a connector. initial is its target state; empty means STARTED.
@@ -81,10 +118,13 @@ func (w *Worker) Create(ctx context.Context, name string, config map[string]stri
 	if err := w.leads(ctx); err != nil {
 		return ConnectorInfo{}, err
 	}
+	if err := w.refuseOwned(ctx, name, config); err != nil {
+		return ConnectorInfo{}, err
+	}
 	if err := w.check(ctx, config); err != nil {
 		return ConnectorInfo{}, err
 	}
-	reply, err := w.order(ctx, herder.PutConnector{Name: name, Config: config, Create: true, Initial: herder.TargetState(initial)})
+	reply, err := w.order(ctx, herder.PutConnector{Name: name, Config: config, Create: true, Initial: herder.TargetState(initial), Change: changeBy(ctx, "")})
 	if err == nil && errors.Is(reply.Err, herder.ErrExists) {
 		err = &Error{ErrConflict, fmt.Sprintf("Connector %s already exists", name)}
 	}
@@ -103,14 +143,17 @@ func (w *Worker) Put(ctx context.Context, name string, config map[string]string)
 	if err := w.leads(ctx); err != nil {
 		return info, false, err
 	}
-	return w.put(ctx, name, config, 0)
+	return w.put(ctx, name, config, 0, changeBy(ctx, ""))
 }
 
-func (w *Worker) put(ctx context.Context, name string, config map[string]string, expect int64) (info ConnectorInfo, created bool, err error) {
+func (w *Worker) put(ctx context.Context, name string, config map[string]string, expect int64, change herder.Change) (info ConnectorInfo, created bool, err error) {
+	if err := w.refuseOwned(ctx, name, config); err != nil {
+		return info, false, err
+	}
 	if err := w.check(ctx, config); err != nil {
 		return info, false, err
 	}
-	reply, err := w.order(ctx, herder.PutConnector{Name: name, Config: config, Expect: expect})
+	reply, err := w.order(ctx, herder.PutConnector{Name: name, Config: config, Expect: expect, Change: change})
 	if err == nil {
 		err = reply.Err
 	}
@@ -121,12 +164,16 @@ func (w *Worker) put(ctx context.Context, name string, config map[string]string,
 		return ConnectorInfo{Name: name, Config: config, Tasks: []TaskID{}, Type: w.typeOf(config)}, true, nil
 	}
 	info, err = w.Connector(ctx, name)
+	if errors.Is(err, ErrNotFound) { // deleted since
+		info, err = ConnectorInfo{Name: name, Tasks: []TaskID{}, Type: w.typeOf(config)}, nil
+	}
+	info.Config = config // whatever it has been changed to since
 	return info, false, err
 }
 
 // Patch changes single settings of a connector; nil removes one (KIP-477).
 func (w *Worker) Patch(ctx context.Context, name string, patch map[string]*string) (ConnectorInfo, error) {
-	if err := w.leads(ctx); err != nil {
+	if err := w.leadsNow(ctx); err != nil {
 		return ConnectorInfo{}, err
 	}
 	for range 10 {
@@ -153,7 +200,7 @@ func (w *Worker) Patch(ctx context.Context, name string, patch map[string]*strin
 		if config, err = w.named(name, config); err != nil {
 			return ConnectorInfo{}, err
 		}
-		info, _, err := w.put(ctx, name, config, rev)
+		info, _, err := w.put(ctx, name, config, rev, changeBy(ctx, herder.Patched))
 		if !errors.Is(err, herder.ErrChanged) {
 			return info, err
 		}
@@ -163,12 +210,31 @@ func (w *Worker) Patch(ctx context.Context, name string, patch map[string]*strin
 
 // Delete deletes a connector. Its offsets stay, as in Kafka Connect.
 func (w *Worker) Delete(ctx context.Context, name string) error {
-	return w.change(ctx, herder.DeleteConnector{Name: name}, "Connector %s not found", name)
+	if err := w.leads(ctx); err != nil {
+		return err
+	}
+	if err := w.refuseOwned(ctx, name, nil); err != nil {
+		return err
+	}
+	return w.change(ctx, herder.DeleteConnector{Name: name, Change: changeBy(ctx, "")}, "Connector %s not found", name)
 }
 
 // SetTarget pauses, resumes or stops a connector.
 func (w *Worker) SetTarget(ctx context.Context, name string, state TargetState) error {
 	return w.change(ctx, herder.SetTarget{Name: name, State: herder.TargetState(state)}, "Unknown connector %s", name)
+}
+
+// Drain has a worker give away what it runs and get nothing, also after a restart, until that is taken back (on is false). What
+// it runs stops there in good order before it starts elsewhere. A worker that has left can only be undrained.
+func (w *Worker) Drain(ctx context.Context, worker string, on bool) error {
+	reply, err := w.order(ctx, herder.SetDrain{Worker: worker, On: on, At: time.Now().UnixMilli()})
+	if err == nil && errors.Is(reply.Err, herder.ErrNoWorker) {
+		return notFound("Worker %s not found", worker)
+	}
+	if err == nil {
+		err = reply.Err
+	}
+	return err
 }
 
 func (w *Worker) change(ctx context.Context, o herder.Order, unknown, name string) error {
@@ -185,7 +251,7 @@ func (w *Worker) change(ctx context.Context, o herder.Order, unknown, name strin
 // RestartFlagged restarts a connector and, if told so, its tasks (KIP-745). The
 // answer shows what is restarted as RESTARTING.
 func (w *Worker) RestartFlagged(ctx context.Context, name string, includeTasks, onlyFailed bool) (status ConnectorStatus, err error) {
-	if err := w.leads(ctx); err != nil {
+	if err := w.leadsNow(ctx); err != nil {
 		return status, err
 	}
 	if err := w.read(ctx, func(m *herder.Machine) error {
@@ -283,7 +349,11 @@ func (w *Worker) publish(ctx context.Context, name string, generation int64, tas
 		err := w.PublishTasks(ctx, name, generation, tasks)
 		var elsewhere *ElsewhereError
 		if errors.As(err, &elsewhere) {
-			err = w.o.Publish(ctx, elsewhere.URL, name, generation, tasks)
+			if elsewhere.URL == "" || w.o.Publish == nil {
+				err = w.propose(ctx, name, generation, tasks)
+			} else {
+				err = w.o.Publish(ctx, elsewhere.URL, name, generation, tasks)
+			}
 		}
 		if err == nil || ctx.Err() != nil {
 			return err
@@ -297,26 +367,37 @@ func (w *Worker) publish(ctx context.Context, name string, generation int64, tas
 	}
 }
 
+// leadsNow is leads for what is decided from what the leader knows: it has to know all that was acknowledged before.
+func (w *Worker) leadsNow(ctx context.Context) error {
+	if err := w.leads(ctx); err != nil {
+		return err
+	}
+	if err := w.Fresh(ctx); err != nil {
+		return &Error{ErrUnavailable, "The leader cannot read the config topic to its end at the moment; try again."}
+	}
+	return nil
+}
+
 // leads returns nil on the leader and an *ElsewhereError on any other worker, so
 // that a request is validated where it is performed.
 func (w *Worker) leads(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	for {
-		var elsewhere string
+		var elsewhere *ElsewhereError
 		ready := false
 		err := w.ask(ctx, func(m *herder.Machine) {
 			leader, self, ok := m.Leader()
 			ready = m.Loaded() && ok && self
 			if m.Loaded() && ok && leader.Instance != w.self {
-				elsewhere = leader.URL
+				elsewhere = &ElsewhereError{leader.URL}
 			}
 		})
 		switch {
 		case err != nil:
 			return err
-		case elsewhere != "":
-			return &ElsewhereError{elsewhere}
+		case elsewhere != nil:
+			return elsewhere
 		case ready:
 			return nil
 		}

@@ -34,18 +34,32 @@ type topics struct {
 
 // workerClient returns the options of the worker's own Kafka clients. They are
 // made from the top level of the worker file, as in Kafka Connect, and have nothing to do with those of the
-// connectors.
-func (w *Worker) workerClient(what string) ([]kgo.Opt, error) {
-	settings := clientconfig.Own(w.o.File.Settings).Merge(config.Literal(map[string]string{"client.id": w.o.File.GroupID + "-" + what}))
-	built, err := clientconfig.Build(settings, clientconfig.Admin)
-	if err != nil {
-		return nil, fmt.Errorf("the worker's client settings: %w", err)
+// connectors. over are laid on top.
+func (w *Worker) workerClient(what string, over ...config.Settings) ([]kgo.Opt, error) {
+	return w.own.Options(what, ownSettings(w.o.File, what, over...))
+}
+
+func ownSettings(file config.Worker, what string, over ...config.Settings) config.Settings {
+	return clientconfig.Own(file.Settings).Merge(over...).Merge(config.Literal(map[string]string{"client.id": clientID(file, what)}))
+}
+
+// clientID is that of one of the worker's own clients: the group, the worker's client.id if it has one, and what the client
+// is for (ConnectUtils.clientIdBase).
+func clientID(file config.Worker, what string) string {
+	base := file.GroupID
+	if own := strings.TrimSpace(file.Settings["client.id"].Written); own != "" {
+		base += "-" + own
 	}
-	dial := built.Dial
-	if w.o.Dialer != nil {
-		dial = built.DialWith(w.o.Dialer)
-	}
-	return append(built.Opts, kgo.Dialer(dial), kgo.WithLogger(task.KafkaLog(w.log.With("client", what)))), nil
+	return base + "-" + what
+}
+
+// KafkaClient returns the options of a client that belongs to a worker itself, as those of the internal topics do. What
+// says what for, in its client.id.
+func (w *Worker) KafkaClient(what string) ([]kgo.Opt, error) { return w.workerClient(what) }
+
+// KafkaClient returns the options of a client as a worker of a file would have it, which does not run here.
+func KafkaClient(file config.Worker, what string) ([]kgo.Opt, error) {
+	return task.NewOwnClients(nil, nil, slog.New(slog.DiscardHandler)).Options(what, ownSettings(file, what))
 }
 
 // prepareTimeout bounds the checks at start; a cluster that is not up yet is
@@ -78,8 +92,11 @@ func newTopics(ctx context.Context, w *Worker) (*topics, error) {
 	t := &topics{statuses: store.NewStatuses(), offsets: store.NewOffsets()}
 	t.config = store.NewLog(store.LogOptions{
 		Client: opts, Topic: f.ConfigTopic.Name, ReadCommitted: true, Apply: w.applyConfig,
-		CaughtUp: func(sentAt time.Time) { w.tell(herder.ConfigEnd{SentAt: sentAt.Sub(w.base)}) },
-		Trouble:  w.trouble(f.ConfigTopic.Name), Interval: min(500*time.Millisecond, f.Lease/8),
+		CaughtUp: func(sentAt time.Time) {
+			w.caughtUp.Store(true)
+			w.tell(herder.ConfigEnd{SentAt: sentAt.Sub(w.base)})
+		},
+		Trouble: w.trouble(f.ConfigTopic.Name), Interval: min(500*time.Millisecond, f.Lease/8),
 	})
 	var ended atomic.Bool
 	t.status = store.NewLog(store.LogOptions{
@@ -92,6 +109,8 @@ func newTopics(ctx context.Context, w *Worker) (*topics, error) {
 	})
 	t.offset = store.NewLog(store.LogOptions{
 		Client: opts, Topic: f.OffsetTopic.Name, Interval: -1, Trouble: w.trouble(f.OffsetTopic.Name),
+		// Transactional tasks may write their offsets here, and what they abort must not count.
+		ReadCommitted: f.ExactlyOnceSource == exactlyOnceEnabled,
 		Apply: func(r store.Record) {
 			if err := t.offsets.Apply(r); err != nil {
 				w.log.Warn("record of the offset topic skipped", "partition", r.Partition, "offset", r.Offset, "err", err)
@@ -205,28 +224,25 @@ func (w *Worker) offsets(name string) connector.Offsets {
 			return t.offsets.Load(ctx, t.offset, name, partitions)
 		},
 		Save: func(ctx context.Context, offsets []connector.Offset) error {
-			return store.SaveOffsets(ctx, t.offsetAppender, name, offsets)
+			return bounded(ctx, w.o.File.OffsetFlushTimeout, func(ctx context.Context) error {
+				return store.SaveOffsets(ctx, t.offsetAppender, name, offsets)
+			})
 		},
 		Interval: w.o.File.OffsetFlushInterval,
 	}
 }
 
-// Offsets returns the source offsets of a connector, as they stand in the topic.
-func (w *Worker) Offsets(ctx context.Context, name string) ([]OffsetEntry, error) {
-	if err := w.read(ctx, func(m *herder.Machine) error {
-		if _, _, ok := m.Connector(name); !ok {
-			return notFound("Connector %s not found", name)
-		}
-		return nil
-	}); err != nil {
-		return nil, err
+// errFlushTimeout is why saving offsets is given up. A task saves again after the next interval, as in Connect.
+var errFlushTimeout = errors.New("offset.flush.timeout.ms is over")
+
+// bounded gives save offset.flush.timeout.ms. Unlike Connect's, it does not include the wait for the records: these
+// are acknowledged before their offsets are saved.
+func bounded(ctx context.Context, timeout time.Duration, save func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, errFlushTimeout)
+	defer cancel()
+	err := save(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), errFlushTimeout) {
+		return fmt.Errorf("%w: %w", errFlushTimeout, err)
 	}
-	if err := w.topics.offset.ReadToEnd(ctx); err != nil {
-		return nil, &Error{ErrUnavailable, "The offset topic cannot be read to its end: " + err.Error()}
-	}
-	entries := []OffsetEntry{}
-	for _, o := range w.topics.offsets.All(name) {
-		entries = append(entries, OffsetEntry{Partition: o.Partition, Offset: o.Offset})
-	}
-	return entries, nil
+	return err
 }

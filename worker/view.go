@@ -10,6 +10,7 @@ import (
 
 	"barnabas/connector"
 	"barnabas/worker/herder"
+	"barnabas/worker/task"
 )
 
 // ID returns the worker's id: the host and port of its advertised REST address,
@@ -35,7 +36,7 @@ func (w *Worker) Health() Health {
 		switch {
 		case !m.Loaded():
 		case !time.Now().Before(w.lease.Until()):
-			h = Health{Status: "unhealthy", Message: "Worker cannot read the config topic to its end; its tasks are stopped until it can."}
+			h = Health{Status: "unhealthy", Message: "Worker cannot read the config topic to its end; until it can, its tasks are stopped, except those under a fence (lease.enforce)."}
 		case !leads:
 			h = Health{Status: "unhealthy", Message: "The cluster has no leader at the moment."}
 		default:
@@ -142,11 +143,13 @@ func (w *Worker) membersWithin(ctx context.Context) (members []Member) {
 		joins, present := m.Members()
 		connectors, tasks := m.Loads()
 		leader, _, _ := m.Leader()
+		drained := m.Drained()
 		for _, j := range joins {
 			member := Member{
 				ID: j.Worker, URL: j.URL, Gossip: j.Gossip, Version: j.Version, Labels: j.Labels, State: "gone",
 				Leader: j.Instance == leader.Instance, Self: j.Instance == w.self,
 				Connectors: connectors[j.Worker], Tasks: tasks[j.Worker], Joined: time.UnixMilli(j.At).UTC(),
+				Drained: slices.Contains(drained, j.Worker),
 			}
 			if member.Labels == nil {
 				member.Labels = map[string]string{}
@@ -168,28 +171,77 @@ func (w *Worker) membersWithin(ctx context.Context) (members []Member) {
 
 // Replication returns the progress of the tasks of a connector that run on this
 // worker.
-func (w *Worker) Replication(ctx context.Context, name string) (r Replication, err error) {
+func (w *Worker) Replication(ctx context.Context, name string) (tasks []TaskReplication, err error) {
+	moved := w.runner.LastProgress(name)
+	err = w.reports(ctx, name, func(u herder.Unit, st InstanceState, p connector.Progress) {
+		t := TaskReplication{
+			Task: u.Task, WorkerID: w.self.Worker, State: st.State, Trace: st.Trace, Delivery: p.Delivery, Why: p.Why,
+			Partitions: slices.Clone(p.Partitions),
+		}
+		if at, ok := moved[u.Task]; ok {
+			at = at.UTC().Round(time.Millisecond)
+			t.LastProgress = &at
+		}
+		for i := range t.Partitions {
+			if t.Partitions[i].State == "" {
+				t.Partitions[i].State = stateRunning
+			}
+		}
+		tasks = append(tasks, t)
+	})
+	return tasks, err
+}
+
+// Notes returns what a connector says of itself, and its tasks, as far as this worker runs them.
+func (w *Worker) Notes(ctx context.Context, name string) (notes []connector.Note, err error) {
 	progress := w.runner.Progress(name)
-	r = Replication{Connector: name, Tasks: []TaskReplication{}}
 	err = w.read(ctx, func(m *herder.Machine) error {
+		if _, _, ok := m.Connector(name); !ok {
+			return notFound("Connector %s not found", name)
+		}
+		if owner, _, ok := m.Owner(herder.Unit{Connector: name, Task: herder.ConnectorUnit}); ok && owner == w.self {
+			notes = w.runner.Notes(name)
+		}
+		for i := range m.Tasks(name) {
+			if owner, _, ok := m.Owner(herder.Unit{Connector: name, Task: i}); ok && owner == w.self {
+				notes = append(notes, progress[i].Notes...)
+			}
+		}
+		return nil
+	})
+	return notes, err
+}
+
+// Gaps returns the gap ledgers of the tasks of a connector that run on this worker.
+func (w *Worker) Gaps(ctx context.Context, name string) (tasks []TaskGaps, err error) {
+	err = w.reports(ctx, name, func(u herder.Unit, _ InstanceState, p connector.Progress) {
+		gaps := slices.Clone(p.Gaps)
+		for i, g := range gaps {
+			if cause, detail := task.Cause(g.Cause); g.Detail == "" {
+				gaps[i].Cause, gaps[i].Detail = cause, detail
+			}
+		}
+		tasks = append(tasks, TaskGaps{Task: u.Task, Known: task.Reported(p), Gaps: gaps})
+	})
+	return tasks, err
+}
+
+// reports calls do for each task of a connector that is this worker's, with its
+// newest report.
+func (w *Worker) reports(ctx context.Context, name string, do func(u herder.Unit, st InstanceState, p connector.Progress)) error {
+	progress := w.runner.Progress(name)
+	return w.read(ctx, func(m *herder.Machine) error {
 		if _, _, ok := m.Connector(name); !ok {
 			return notFound("Connector %s not found", name)
 		}
 		for i := range m.Tasks(name) {
 			u := herder.Unit{Connector: name, Task: i}
-			if owner, _, ok := m.Owner(u); !ok || owner != w.self {
-				continue
+			if owner, _, ok := m.Owner(u); ok && owner == w.self {
+				do(u, w.state(m, u), progress[i])
 			}
-			p := progress[i]
-			t := TaskReplication{Task: i, WorkerID: w.self.Worker, State: w.state(m, u).State, Delivery: p.Delivery, Partitions: p.Partitions}
-			if t.Partitions == nil {
-				t.Partitions = []connector.PartitionProgress{}
-			}
-			r.Tasks = append(r.Tasks, t)
 		}
 		return nil
 	})
-	return r, err
 }
 
 func notFound(format string, args ...any) error {

@@ -18,6 +18,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"barnabas/connector"
 	"barnabas/worker/gossip"
 	"barnabas/worker/herder"
+	"barnabas/worker/registry"
 	"barnabas/worker/store"
 	"barnabas/worker/task"
 )
@@ -40,14 +42,20 @@ type Options struct {
 	File config.Worker
 	// Resolver resolves the references of connector configurations.
 	Resolver *configprovider.Resolver
-	// URL is the advertised REST address; its host and port are the worker's id.
+	// Secrets is the secret registry, whose provider the Resolver may have; nil: there is none.
+	Secrets *registry.Registry
+	// URL is the advertised REST address, empty if there is no REST API. ID tells the workers of the cluster apart:
+	// the address's host and port, as in Kafka Connect, where there is one.
 	URL             string
 	ID              string
 	Version, Commit string
 	Log             *slog.Logger
 	Metrics         prometheus.Registerer
-	// Publish sends task configurations to the worker at url.
+	// Publish sends task configurations to the worker at url. nil, or no URL of that worker: they go
+	// through the status topic.
 	Publish func(ctx context.Context, url, connector string, generation int64, tasks []map[string]string) error
+	// SetLevel sets the level of a logger, and of those below it, for all workers did so (KIP-976); nil: nobody follows.
+	SetLevel func(logger, level string)
 	// Dialer opens all TCP connections to Kafka; nil: the network's. The demo pulls
 	// the plug of a worker with it.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
@@ -69,23 +77,34 @@ type Worker struct {
 	nextOrder  int64
 	keyOrdered bool // a session key is being written
 	swept      sweep
+	rebalances rebalances
 	left       bool // the orderly end is complete
 	fatal      string
 
 	events  chan herder.Event
 	asks    chan func(*herder.Machine)
 	looping atomic.Bool   // loop has begun
-	over    chan struct{} // closed when Run has ended
+	over    chan struct{} // closed when the loop has ended, or will never begin
+	close   func()        // closes over; may be called again
 
 	lease     task.Lease
 	runner    *task.Runner
+	own       *task.OwnClients
 	gossip    *gossip.Cluster
 	topics    *topics
+	plans     plans
+	restarts  *restarts
 	writer    *statusWriter
 	leader    *leaderWriter
 	clusterID atomic.Pointer[string]
 	waiting   atomic.Pointer[string] // what a starting worker waits for
 	key       atomic.Pointer[store.SessionKeyRecord]
+	caughtUp  atomic.Bool // the config topic has been read to its end once
+	fencing   fencing
+
+	connections connections
+	apps        apps
+	divided     time.Time // when quotas were divided; owned by loop
 }
 
 // New checks the options. It opens nothing.
@@ -103,8 +122,11 @@ func New(o Options) (*Worker, error) {
 		events: make(chan herder.Event, 1024),
 		asks:   make(chan func(*herder.Machine)),
 		over:   make(chan struct{}),
+
+		restarts: newRestarts(),
 	}
 	none := ""
+	w.close = sync.OnceFunc(func() { close(w.over) })
 	w.clusterID.Store(&none)
 	w.wait("to start")
 	if w.gossip, err = gossip.New(w.gossipOptions()); err != nil {
@@ -115,18 +137,22 @@ func New(o Options) (*Worker, error) {
 	timing.Lease = w.o.File.Lease
 	timing.Grace = w.o.File.TaskStopTimeout
 	timing.Delay = w.o.File.RebalanceDelay
-	w.machine = herder.New(herder.Config{Timing: timing, Self: herder.Join{
-		Instance: w.self, URL: w.o.URL, Version: w.o.Version, Labels: w.o.File.Labels, At: time.Now().UnixMilli(),
-	}})
+	w.lease.Length = w.o.File.Lease
+	w.machine = herder.New(herder.Config{
+		Timing: timing, Fences: fences, Extends: extends, LeaseForAll: w.o.File.LeaseForAll,
+		Versions: w.o.File.HistoryVersions, Conceal: conceal, Uses: usesDocuments,
+		Self: herder.Join{
+			Instance: w.self, URL: w.o.URL, Version: w.o.Version, Labels: w.o.File.Labels, At: time.Now().UnixMilli(),
+		},
+	})
+	w.own = task.NewOwnClients(w.o.Resolver.Resolve, w.o.Dialer, w.log)
 	w.runner = task.NewRunner(task.Options{
 		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Policy: w.policy,
-		Resolve: func(ctx context.Context, written map[string]string) (config.Settings, error) {
-			settings, _, err := w.o.Resolver.Resolve(ctx, written)
-			return settings, err
-		},
+		Resolve: w.o.Resolver.Resolve, Connections: task.Connections{Expand: w.expand, Revision: w.connections.newest, Limits: w.connections.limits},
 		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
-		Internal: w.internal,
-		Hooks:    task.Hooks{Running: w.running, Ended: w.ended},
+		Internal: w.internal, Group: w.o.File.GroupID, ExactlyOnce: w.o.File.ExactlyOnceSource == exactlyOnceEnabled,
+		GapPolicy: w.o.File.GapPolicy, LeaseForAll: w.o.File.LeaseForAll, LeaveTopics: !w.o.File.TopicCreation,
+		Hooks: task.Hooks{Waiting: w.waitingFor, Running: w.running, Fenced: w.fenced, Wrote: w.wrote, Restart: w.reload, Ended: w.ended},
 	})
 	return w, nil
 }
@@ -144,7 +170,7 @@ const leaveTimeout = 10 * time.Second
 // Run joins the cluster and works until ctx ends. Then it stops its tasks, hands them over, says good-bye and
 // returns nil. It returns an error if the worker cannot work or must not.
 func (w *Worker) Run(ctx context.Context) error {
-	defer close(w.over)
+	defer w.close() // where the loop never began
 	if err := w.o.Metrics.Register(collector{w}); err != nil {
 		return fmt.Errorf("register the worker's metrics: %w", err)
 	}
@@ -162,10 +188,22 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.writer.run(parts) })
 	g.Go(func() error { return w.leader.run(parts) })
 	g.Go(func() error { return w.gossip.Run(parts) })
+	g.Go(func() error { return w.runner.Rotate(parts) })
+	g.Go(func() error { return w.own.Run(parts) })
+	g.Go(func() error {
+		return w.o.Resolver.Run(parts, w.log, func(provider, path string) {
+			w.runner.Reread(provider, path)
+			w.own.Look()
+		})
+	})
+	if w.o.Secrets.Opened() {
+		g.Go(func() error { return w.o.Secrets.Run(parts) })
+	}
 	g.Go(func() error { return w.listen(parts) })
 	g.Go(func() error {
 		w.awaitGossip(parts)
 		err := w.loop(ctx, parts)
+		w.close() // nobody waits for the loop any more, or the parts could not end
 		if errors.Is(err, errCrash) {
 			stop(errOver) // nobody hears of it from us
 			w.stopAll()
@@ -196,6 +234,9 @@ func (w *Worker) prepare(ctx context.Context) error {
 		return err
 	}
 	w.topics = t
+	if err := w.connectSecrets(ctx); err != nil {
+		return err
+	}
 	w.wait("to have read the internal topics to their end")
 	return nil
 }
@@ -203,7 +244,11 @@ func (w *Worker) prepare(ctx context.Context) error {
 // internal names what connectors must leave alone.
 func (w *Worker) internal() connector.Internal {
 	f := w.o.File
-	return connector.Internal{ClusterID: *w.clusterID.Load(), Topics: []string{f.ConfigTopic.Name, f.OffsetTopic.Name, f.StatusTopic.Name}}
+	topics := []string{f.ConfigTopic.Name, f.OffsetTopic.Name, f.StatusTopic.Name}
+	if w.o.Secrets.Opened() {
+		topics = append(topics, w.o.Secrets.Topic())
+	}
+	return connector.Internal{ClusterID: *w.clusterID.Load(), Topics: topics}
 }
 
 // gateBytes bounds what all tasks of a worker hold between fetch and
@@ -224,13 +269,22 @@ func (w *Worker) loop(ctx, parts context.Context) error {
 	for {
 		select {
 		case e := <-w.events:
+			if p, ok := e.(passed); ok {
+				close(p.done)
+				continue
+			}
 			w.step(e)
 		case f := <-w.asks:
 			f(w.machine)
 		case <-ticker.C:
 			w.step(herder.Tick{})
 			w.keepSessionKey()
+			w.recordFencing()
+			w.adoptPlans()
 			w.forgetStatuses()
+			w.bookFailures()
+			w.divideQuotas()
+			w.restartDue()
 		case <-w.gossip.Changed():
 			w.step(w.heard())
 		case <-asked:
@@ -271,6 +325,9 @@ func (w *Worker) step(e herder.Event) {
 	// over: they have to wait for a whole lease from then on.
 	w.gossip.SetReady(w.now() < out.Lease-w.o.File.Lease/2)
 	w.left, w.fatal = out.Left, out.Fatal
+	_, version := w.machine.Epoch()
+	_, _, waiting := w.machine.Running()
+	w.rebalances.observe(version, waiting, w.at(w.now()))
 	if out.Resign {
 		w.leader.resign()
 	}
@@ -288,9 +345,19 @@ func (w *Worker) step(e herder.Event) {
 		w.runner.Stop(int64(s.Run), w.at(s.Deadline), s.Reason)
 	}
 	for _, s := range out.Start {
+		if record, changed := w.restarts.starting(s.Unit); changed {
+			w.writeRestarts(record)
+		}
 		w.runner.Start(task.Run{
 			ID: int64(s.Run), Connector: s.Unit.Connector, Task: s.Unit.Task, Generation: s.Gen, Config: s.Config, Tasks: s.Tasks,
+			Early: s.Early,
 		})
+	}
+	for _, u := range out.Update {
+		w.runner.Update(int64(u.Run), u.Config)
+	}
+	for _, id := range out.Clear {
+		w.runner.Clear(int64(id))
 	}
 	for _, i := range out.Idle {
 		w.idle(i)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,6 +31,8 @@ func idlePlugin() connector.Plugin {
 			config.Key{Name: "name", Type: config.String}, config.Key{Name: "connector.class", Type: config.String},
 			config.Key{Name: "tasks.max", Type: config.Int, Default: new("1")},
 			config.Key{Name: "secret", Type: config.Password, Default: new("")}),
+		OwnOffset:    func(p connector.Fields) bool { _, own := p.Get("own"); return own },
+		Final:        func(err error) bool { return errors.Is(err, errFinal) },
 		NewConnector: func() connector.Connector { return idle{} },
 		NewTask:      func() connector.Task { return idleTask{} },
 	}
@@ -52,8 +56,14 @@ func (idle) Run(ctx context.Context, cc connector.Context) error {
 type idleTask struct{}
 
 func (idleTask) Run(ctx context.Context, tc connector.TaskContext) error {
-	if tc.Settings["fail"].Written == "yes" {
+	switch tc.Settings["fail"].Written {
+	case "yes":
 		return errors.New("asked to fail")
+	case "final":
+		return errFinal
+	}
+	if n, err := strconv.Atoi(tc.Settings["sick"].Written); err == nil && sick[n].Load() {
+		return errors.New("sick")
 	}
 	tc.Started()
 	<-ctx.Done()
@@ -61,7 +71,7 @@ func (idleTask) Run(ctx context.Context, tc connector.TaskContext) error {
 }
 
 func TestMain(m *testing.M) {
-	plugins = append(plugins, idlePlugin())
+	plugins = append(plugins, idlePlugin(), fencingPlugin(), stuckPlugin())
 	m.Run()
 }
 
@@ -70,6 +80,8 @@ type cluster struct {
 	t       *testing.T
 	kafka   *kfake.Cluster
 	workers []*member
+	crash   map[string]chan struct{} // by worker: closing it is a kill -9
+	noREST  bool                     // the workers cannot send each other requests
 }
 
 type member struct {
@@ -135,15 +147,15 @@ func (c *cluster) member(id string, more map[string]string) *member {
 	dialer, kill := plug()
 	m.kill = kill
 	byID := func(url string) *Worker {
-		for _, w := range c.workers {
+		for _, w := range slices.Backward(c.workers) { // the last process of that name
 			if "http://"+w.ID() == url {
 				return w.Worker
 			}
 		}
 		return nil
 	}
-	m.Worker, err = New(Options{
-		File: file, Resolver: resolver, ID: id, URL: "http://" + id, Version: "test", Dialer: dialer,
+	o := Options{
+		File: file, Resolver: resolver, ID: id, URL: "http://" + id, Version: "test", Dialer: dialer, Crash: c.crash[id],
 		Log: slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("worker", id), Metrics: prometheus.NewRegistry(),
 		Publish: func(ctx context.Context, url, name string, generation int64, tasks []map[string]string) error {
 			if w := byID(url); w != nil {
@@ -151,8 +163,11 @@ func (c *cluster) member(id string, more map[string]string) *member {
 			}
 			return errors.New("nobody there")
 		},
-	})
-	if err != nil {
+	}
+	if c.noREST {
+		o.URL, o.Publish = "", nil
+	}
+	if m.Worker, err = New(o); err != nil {
 		c.t.Fatal(err)
 	}
 	return m
@@ -403,7 +418,7 @@ func TestAFailedTaskStaysFailedUntilItIsRestarted(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	w := c.join("a:1", nil)
-	c.create("x", map[string]string{"connector.class": "test.Idle", "fail": "yes"})
+	c.create("x", map[string]string{"connector.class": "test.Idle", "fail": "yes", "auto.restart.enabled": "false"})
 	failed := func() string {
 		s, err := w.Status(t.Context(), "x")
 		if err != nil {
@@ -513,5 +528,49 @@ func TestAClusterThatStartsAgainKnowsEverything(t *testing.T) {
 	})
 	if at := c.at(b, "x", 0); at != "b:1" {
 		t.Errorf("x-0 runs on %s", at)
+	}
+}
+
+func TestTasksRunOnlyWhereTheirPlacementAllows(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	a := c.join("a:1", map[string]string{"worker.labels": "tier=pci,zone=x"})
+	c.allAlive(a, 1)
+	c.join("b:1", map[string]string{"worker.labels": "zone=y"})
+	c.allAlive(a, 2)
+	placed := func(rules string) map[string]string {
+		return map[string]string{"connector.class": "test.Idle", "tasks.max": "4", "tasks.placement": rules}
+	}
+	c.create("x", placed("tier=pci"))
+	c.running(a, "x", 4)
+	for task := range 4 {
+		if at := c.at(a, "x", task); at != "a:1" {
+			t.Errorf("task %d runs at %s", task, at)
+		}
+	}
+	where := func(rules, want, trace string) {
+		t.Helper()
+		if _, _, err := a.Put(t.Context(), "x", placed(rules)); err != nil {
+			t.Fatal(err)
+		}
+		c.eventually(func() string {
+			s, err := a.Status(t.Context(), "x")
+			if err != nil {
+				return err.Error()
+			}
+			for _, task := range s.Tasks {
+				if task.State != "RUNNING" && trace == "" || task.WorkerID != want && trace == "" || !strings.Contains(task.Trace, trace) {
+					return fmt.Sprintf("%s: %+v", rules, task)
+				}
+			}
+			return ""
+		})
+	}
+	where("tier!=pci", "b:1", "")
+	where("zone=y|z, tier!=gold", "b:1", "")
+	where("zone=none", "", "No worker of the cluster satisfies tasks.placement=zone=none")
+	where("zone=x", "a:1", "")
+	if _, _, err := a.Put(t.Context(), "x", placed("pci")); err == nil || !strings.Contains(err.Error(), `"pci" is not a rule for labels`) {
+		t.Errorf("a rule that is none: %v", err)
 	}
 }

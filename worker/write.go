@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -187,8 +189,14 @@ func (s *statusWriter) state(u herder.Unit, state, trace string, generation int6
 		st.Version = &version
 	}
 	s.mu.Lock()
-	s.said[u] = st
+	late := s.said[u] != nil && s.said[u].Generation > st.Generation
+	if !late {
+		s.said[u] = st
+	}
 	s.mu.Unlock()
+	if late {
+		return // of a run that a newer one has followed here
+	}
 	s.put(statusEntry(u, st))
 }
 
@@ -228,9 +236,20 @@ func versionOf(config map[string]string) string {
 	return p.Version
 }
 
+// waitingFor is called when a run has to wait for its secrets before it can begin. It is no failure, and nothing restarts it.
+func (w *Worker) waitingFor(r task.Run, reason string) {
+	w.writer.state(unitOf(r), stateUnassigned, reason, r.Generation, versionOf(r.Config))
+}
+
 // running is called when a plugin has started.
 func (w *Worker) running(r task.Run) {
+	w.restarts.running(unitOf(r), time.Now())
 	w.writer.state(unitOf(r), stateRunning, "", r.Generation, versionOf(r.Config))
+}
+
+// fenced is called when a run holds a fence, or does not any more.
+func (w *Worker) fenced(r task.Run, held bool) {
+	w.tell(herder.Fenced{Run: herder.RunID(r.ID), Held: held})
 }
 
 // ended is called when a run is over.
@@ -238,6 +257,7 @@ func (w *Worker) ended(r task.Run, err error) {
 	if err != nil {
 		w.log.Error("failed", "connector", r.Connector, "task", r.Task, "err", err)
 		w.writer.state(unitOf(r), stateFailed, err.Error(), r.Generation, versionOf(r.Config))
+		w.restarts.note(r, err, time.Now())
 	}
 	w.tell(herder.RunEnded{Run: herder.RunID(r.ID), Failed: err != nil})
 }
@@ -251,17 +271,18 @@ func (w *Worker) idle(i herder.Idle) {
 }
 
 // state returns what is known of a unit: what its present owner has said of it,
-// under its present generation. Anything else is news of a run that is over.
+// under its present generation. Anything else is news of a run that is over. A unit of a
+// worker that is gone is UNASSIGNED, with that worker's id and a trace, whatever it has last said.
 func (w *Worker) state(m *herder.Machine, u herder.Unit) InstanceState {
 	owner, generation, ok := m.Owner(u)
 	if !ok {
-		return InstanceState{State: stateUnassigned}
+		return w.unowned(m, u)
 	}
-	st, ok := w.topics.statuses.Connector(u.Connector)
-	if !u.IsConnector() {
-		st, ok = w.topics.statuses.Task(u.Connector, u.Task)
+	if owner != w.self && !m.Present(owner) {
+		return InstanceState{State: stateUnassigned, WorkerID: owner.Worker, Trace: lostTrace(owner.Worker)}
 	}
-	if !ok || st.WorkerID != owner.Worker || st.Generation != int32(generation) {
+	st, ok := w.topics.statuses.SaidBy(owner.Worker, int32(generation), u.Connector, u.Task)
+	if !ok {
 		return InstanceState{State: stateUnassigned, WorkerID: owner.Worker}
 	}
 	s := InstanceState{State: st.State, WorkerID: st.WorkerID, Version: st.Version}
@@ -271,14 +292,34 @@ func (w *Worker) state(m *herder.Machine, u herder.Unit) InstanceState {
 	return s
 }
 
+// unowned is the state of a unit that has been given to nobody: it names the worker that had it last, and says why nobody has it.
+func (w *Worker) unowned(m *herder.Machine, u herder.Unit) InstanceState {
+	s := InstanceState{State: stateUnassigned, Trace: m.Unplaced(u)}
+	last, ok := w.topics.statuses.Connector(u.Connector)
+	if !u.IsConnector() {
+		last, ok = w.topics.statuses.Task(u.Connector, u.Task)
+	}
+	if ok {
+		s.WorkerID = last.WorkerID
+		if s.Trace == "" {
+			s.Trace = "No worker is there to run it."
+		}
+	}
+	return s
+}
+
+func lostTrace(worker string) string {
+	return fmt.Sprintf("The worker %s is lost: it is not in the cluster any more. What it ran starts on another worker, or there when it is back.", worker)
+}
+
 // SessionKey returns the key that requests between workers are signed with
-// (KIP-507), as it stands in the config topic.
+// (KIP-507), as it stands in the config topic, and the algorithm that this worker signs with.
 func (w *Worker) SessionKey() (key []byte, algorithm string, ok bool) {
 	k := w.key.Load()
 	if k == nil {
 		return nil, "", false
 	}
-	return []byte(k.Key.Reveal()), k.Algorithm, true
+	return []byte(k.Key.Reveal()), cmp.Or(w.o.File.SignatureAlgorithm, k.Algorithm), true
 }
 
 // keepSessionKey has the leader write a session key when there is none or it is
@@ -300,8 +341,11 @@ func (w *Worker) keepSessionKey() {
 }
 
 // give hands an order to the machine. It and answer are called in the loop.
-func (w *Worker) give(o herder.Order, answer func(herder.Reply)) {
+func (w *Worker) give(o herder.Order, answer func(herder.Reply)) { w.giveFor("", o, answer) }
+
+// giveFor is give for a request that may be ordered again.
+func (w *Worker) giveFor(request string, o herder.Order, answer func(herder.Reply)) {
 	w.nextOrder++
 	w.answers[w.nextOrder] = answer
-	w.step(herder.Ordered{ID: w.nextOrder, Order: o})
+	w.step(herder.Ordered{ID: w.nextOrder, Request: request, Order: o})
 }

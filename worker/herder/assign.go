@@ -5,213 +5,276 @@ import (
 	"container/heap"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // candidate is a worker that units can be given to.
 type candidate struct {
 	worker string
 	labels map[string]string
+	// drained: nothing is given to it, and what it has goes elsewhere if that is possible.
+	drained bool
 }
 
 // demand is a unit to be placed.
 type demand struct {
 	unit Unit
-	// placement is what labels a worker must have ("tier=pci,zone=a"), or empty.
+	// placement are the rules for labels, as written; see ParsePlacement.
 	placement string
 	// weight is the unit's share of work, at least 1.
 	weight int64
+	// owner is who has the unit now, or empty.
+	owner string
 }
 
-// assign places units on workers: a unit stays where it is as long as that worker lives, is eligible and
-// not overloaded. Loads of workers end within one unit's weight of each other wherever
-// labels allow, and no more units move than that takes. It is a function of its
-// arguments: demands must be sorted by unit, candidates by worker. Units that no
-// worker is eligible for are left out.
-func assign(candidates []candidate, demands []demand, previous map[Unit]string) map[Unit]string {
-	placed := make(map[Unit]string, len(demands))
+// nobody is the place of a unit that no candidate will do for.
+const nobody = -1
+
+// assign places units on workers: a unit stays where it is as long as that worker lives, is eligible, is not drained and
+// not overloaded. What only drained workers could run stays with the one that runs it, and is not
+// given to another. Loads end within one unit's weight of each other wherever labels allow, or
+// within slack if they were before, and no more units move than that takes. It is a function of its arguments:
+// demands must be sorted by unit, candidates by worker. It returns an index of candidates for each demand, or nobody.
+func assign(candidates []candidate, demands []demand) []int {
+	places := make([]int, len(demands))
 	// Connectors plan and tasks copy: each kind is balanced by itself, as Kafka does.
 	for _, connectors := range []bool{true, false} {
-		kind := make([]demand, 0, len(demands))
-		for _, d := range demands {
-			if d.unit.IsConnector() == connectors {
-				kind = append(kind, d)
+		kind := make([]int, 0, len(demands))
+		for i := range demands {
+			if demands[i].unit.IsConnector() == connectors {
+				kind = append(kind, i)
 			}
 		}
-		b := newBalance(candidates)
-		for _, d := range kind {
-			if i, ok := b.index[previous[d.unit]]; ok && b.eligible(d.placement)[i] {
-				b.put(i, d)
+		b := newBalance(candidates, demands, places)
+		rest := kind[:0]
+		for _, i := range kind {
+			if w, ok := b.index[demands[i].owner]; ok && b.mayStay(w, demands[i].placement) {
+				b.put(w, i)
+			} else {
+				rest = append(rest, i)
 			}
 		}
-		for _, d := range kind {
-			if i, ok := b.index[previous[d.unit]]; ok && b.eligible(d.placement)[i] {
-				continue
-			}
-			if i := b.lightest(d.placement); i >= 0 {
-				b.put(i, d)
+		for _, i := range rest {
+			if places[i] = b.fits(demands[i].placement).lightest(b.load); places[i] != nobody {
+				b.put(places[i], i)
 			}
 		}
 		b.even()
-		for i, units := range b.units {
-			for _, d := range units {
-				placed[d.unit] = candidates[i].worker
-			}
-		}
 	}
-	return placed
+	return places
+}
+
+// class are the units of one worker that are alike in all that matters for the balance.
+type class struct {
+	placement string
+	weight    int64
 }
 
 type balance struct {
 	candidates []candidate
+	demands    []demand
+	places     []int
 	index      map[string]int
 	load       []int64
-	units      [][]demand
-	fits       map[string][]bool
-	queues     map[string]*queue
+	total      int64
+	first      int64 // the weight of the first unit
+	mixed      bool  // not all weigh the same
+	classes    []map[class][]int
+	eligible   map[string]*eligible
 }
 
-func newBalance(candidates []candidate) *balance {
+// eligible are the workers that fulfil the rules of a placement.
+type eligible struct {
+	matches []bool // by labels alone
+	given   []bool // and not drained: may be given units
+	queue   queue  // of those, the lightest first
+}
+
+func newBalance(candidates []candidate, demands []demand, places []int) *balance {
 	b := &balance{
 		candidates: candidates,
+		demands:    demands,
+		places:     places,
 		index:      make(map[string]int, len(candidates)),
 		load:       make([]int64, len(candidates)),
-		units:      make([][]demand, len(candidates)),
-		fits:       map[string][]bool{},
-		queues:     map[string]*queue{},
+		classes:    make([]map[class][]int, len(candidates)),
+		eligible:   map[string]*eligible{},
 	}
 	for i, c := range candidates {
 		b.index[c.worker] = i
+		b.classes[i] = map[class][]int{}
 	}
 	return b
 }
 
-func (b *balance) eligible(placement string) []bool {
-	if fits, ok := b.fits[placement]; ok {
-		return fits
+func (b *balance) fits(placement string) *eligible {
+	if e := b.eligible[placement]; e != nil {
+		return e
 	}
-	fits := make([]bool, len(b.candidates))
+	e := &eligible{matches: make([]bool, len(b.candidates)), given: make([]bool, len(b.candidates))}
+	b.eligible[placement] = e
+	rules, err := ParsePlacement(placement)
+	if err != nil {
+		return e // nobody fulfils what cannot be read
+	}
 	for i, c := range b.candidates {
-		fits[i] = matches(c.labels, placement)
+		e.matches[i] = rules.Matches(c.labels)
+		if e.given[i] = e.matches[i] && !c.drained; e.given[i] {
+			e.queue.slots = append(e.queue.slots, slot{b.load[i], i})
+		}
 	}
-	b.fits[placement] = fits
-	return fits
+	heap.Init(&e.queue)
+	return e
 }
 
-// matches says whether labels hold every "key=value" of placement.
-func matches(labels map[string]string, placement string) bool {
-	for want := range strings.SplitSeq(placement, ",") {
-		if want = strings.TrimSpace(want); want == "" {
-			continue
-		}
-		key, value, _ := strings.Cut(want, "=")
-		if have, ok := labels[strings.TrimSpace(key)]; !ok || have != strings.TrimSpace(value) {
-			return false
-		}
-	}
-	return true
+// mayStay says whether a unit may stay on the worker that has it.
+func (b *balance) mayStay(worker int, placement string) bool {
+	e := b.fits(placement)
+	return e.given[worker] || e.matches[worker] && e.queue.Len() == 0
 }
 
-func (b *balance) put(i int, d demand) {
-	b.load[i] += d.weight
-	b.units[i] = append(b.units[i], d)
+func (b *balance) put(worker, i int) {
+	d := &b.demands[i]
+	if b.first == 0 {
+		b.first = d.weight
+	}
+	b.mixed = b.mixed || d.weight != b.first
+	b.total += d.weight
+	b.shift(worker, i, d.weight)
 }
 
-// lightest returns the eligible worker with the least load, or -1. Each
-// placement has a queue whose entries may be out of date: loads only grow while
-// units are placed, so an entry that is too light is corrected when it comes up.
-func (b *balance) lightest(placement string) int {
-	q := b.queues[placement]
-	if q == nil {
-		q = &queue{}
-		for i, fits := range b.eligible(placement) {
-			if fits {
-				*q = append(*q, slot{b.load[i], i})
-			}
-		}
-		heap.Init(q)
-		b.queues[placement] = q
+// shift adds a unit to a worker.
+func (b *balance) shift(worker, i int, weight int64) {
+	c := class{b.demands[i].placement, weight}
+	b.places[i] = worker
+	b.load[worker] += weight
+	b.classes[worker][c] = append(b.classes[worker][c], i)
+}
+
+// slack is the difference between two workers' loads that is left alone. Where all units weigh the same there is none: they
+// are spread evenly. Where weights were measured, a quarter of the mean load is even enough, since
+// measured weights change, and each move costs its task a moment.
+func (b *balance) slack() int64 {
+	if !b.mixed {
+		return 0
 	}
-	for q.Len() > 0 {
-		if top := &(*q)[0]; top.load != b.load[top.worker] {
-			top.load = b.load[top.worker]
-			heap.Fix(q, 0)
-			continue
-		}
-		return (*q)[0].worker
-	}
-	return -1
+	return (b.total + 4*int64(len(b.load)) - 1) / (4 * int64(len(b.load)))
 }
 
 // even moves units from the heaviest workers to lighter ones while that brings
-// the two closer together.
+// the two closer together: if it is needed at all, then as far as it goes.
 func (b *balance) even() {
-	order := make([]int, len(b.candidates))
-	for i := range order {
-		order[i] = i
+	if len(b.load) == 0 || !b.pass(b.slack()) {
+		return
 	}
-	stuck := make([]bool, len(order)) // nothing on this worker can move anywhere lighter
-	for {
-		slices.SortFunc(order, func(x, y int) int {
-			return cmp.Or(cmp.Compare(b.load[x], b.load[y]), x-y)
-		})
-		moved := false
-		for h := len(order) - 1; h > 0 && !moved; h-- {
-			heavy := order[h]
-			if stuck[heavy] {
-				continue
-			}
-			for _, light := range order[:h] {
-				if moved = b.move(heavy, light); moved {
-					break
-				}
-			}
-			stuck[heavy] = !moved
-		}
-		if !moved {
-			return
-		}
+	for b.pass(0) { // a worker that has given units away may take others
 	}
 }
 
-// move shifts one unit from heavy to light if that makes them more even. A gap of exactly
-// the unit's weight is left alone: moving would only swap the two. The last unit that fits is taken, so
-// that the units placed in this round go first.
-func (b *balance) move(heavy, light int) bool {
-	gap := b.load[heavy] - b.load[light]
-	if gap <= 1 {
-		return false
-	}
-	for k := len(b.units[heavy]) - 1; k >= 0; k-- {
-		d := b.units[heavy][k]
-		if d.weight < gap && b.eligible(d.placement)[light] {
-			b.units[heavy] = slices.Delete(b.units[heavy], k, k+1)
-			b.load[heavy] -= d.weight
-			b.put(light, d)
-			return true
+// pass evens out once and says whether a unit was moved. Differences up to slack count as even.
+func (b *balance) pass(slack int64) (moved bool) {
+	heavy := queue{heaviest: true}
+	for w, c := range b.candidates {
+		if !c.drained { // what is still there has nowhere to go
+			heavy.slots = append(heavy.slots, slot{b.load[w], w})
 		}
 	}
-	return false
+	heap.Init(&heavy)
+	for {
+		from := heavy.first(b.load)
+		if from == nobody {
+			return moved
+		}
+		c, to := b.best(from, slack)
+		if to == nobody {
+			heap.Pop(&heavy)
+			continue
+		}
+		moved = true
+		units := b.classes[from][c]
+		last := len(units) - 1 // those placed in this round go first
+		b.classes[from][c] = units[:last]
+		b.load[from] -= c.weight
+		b.shift(to, units[last], c.weight)
+		for _, e := range b.eligible {
+			if e.given[from] {
+				heap.Push(&e.queue, slot{b.load[from], from})
+			}
+		}
+		heap.Push(&heavy, slot{b.load[to], to})
+	}
 }
+
+// best returns the kind of unit whose move from a worker evens out most, and where to. A difference of exactly the
+// unit's weight is left alone: moving would only swap the two.
+func (b *balance) best(from int, slack int64) (best class, to int) {
+	to = nobody
+	gain := int64(0)
+	for c, units := range b.classes[from] {
+		if len(units) == 0 {
+			continue
+		}
+		light := b.fits(c.placement).lightest(b.load)
+		if light == nobody || light == from {
+			continue
+		}
+		gap := b.load[from] - b.load[light]
+		if gap <= slack || c.weight >= gap {
+			continue
+		}
+		g := min(c.weight, gap-c.weight)
+		if g < gain || g == gain && to != nobody && compareClasses(c, best) > 0 {
+			continue
+		}
+		gain, best, to = g, c, light
+	}
+	return best, to
+}
+
+func compareClasses(a, b class) int {
+	return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.placement, b.placement))
+}
+
+func (e *eligible) lightest(load []int64) int { return e.queue.first(load) }
 
 type slot struct {
 	load   int64
 	worker int
 }
 
-// queue is a heap of slots, lightest first, ties by worker.
-type queue []slot
-
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].load < q[j].load || q[i].load == q[j].load && q[i].worker < q[j].worker
+// queue is a heap of workers, the lightest first or the heaviest, ties by worker. Its entries may be out of date, if there is
+// another that is not: one that comes up too early is corrected then.
+type queue struct {
+	slots    []slot
+	heaviest bool
 }
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *queue) Push(x any)   { *q = append(*q, x.(slot)) }
+
+// first returns the worker that comes first by load as it is now, or nobody.
+func (q *queue) first(load []int64) int {
+	for len(q.slots) > 0 {
+		top := &q.slots[0]
+		if top.load == load[top.worker] {
+			return top.worker
+		}
+		top.load = load[top.worker]
+		heap.Fix(q, 0)
+	}
+	return nobody
+}
+
+func (q *queue) Len() int { return len(q.slots) }
+func (q *queue) Less(i, j int) bool {
+	a, b := q.slots[i], q.slots[j]
+	if a.load != b.load {
+		return (a.load < b.load) != q.heaviest
+	}
+	return a.worker < b.worker
+}
+func (q *queue) Swap(i, j int) { q.slots[i], q.slots[j] = q.slots[j], q.slots[i] }
+func (q *queue) Push(x any)    { q.slots = append(q.slots, x.(slot)) }
 func (q *queue) Pop() any {
-	last := len(*q) - 1
-	x := (*q)[last]
-	*q = (*q)[:last]
+	last := len(q.slots) - 1
+	x := q.slots[last]
+	q.slots = q.slots[:last]
 	return x
 }
 

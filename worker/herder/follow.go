@@ -14,6 +14,11 @@ type run struct {
 	stopping bool
 	deadline time.Duration
 	again    bool // restart once it has ended
+	early    bool // a former owner may still act
+	fenced   bool // it holds a fence
+	// config is what a task's run knows of its configuration, as of version of its connector's tasks.
+	config  map[string]string
+	version int64
 }
 
 // announcements remembers what was announced last, and when, to announce it
@@ -46,15 +51,16 @@ func (m *Machine) mine() map[Unit]*entry {
 // runAll compares what runs with what should, and says what to stop and start.
 func (m *Machine) runAll() {
 	lease := m.now < m.leaseUntil
-	if !m.changed && !m.waiting && lease == m.hadLease {
+	if !m.changed && !m.waiting && !m.early && lease == m.hadLease {
 		return
 	}
 	m.changed, m.waiting, m.hadLease = false, false, lease
 	mine := m.mine()
+	m.clear(mine)
 	for _, u := range m.runningUnits() {
 		r, e := m.runs[u], mine[u]
 		switch {
-		case !lease:
+		case !lease && !m.outlives(r):
 			m.stop(u, r, m.now, "the lease has run out: the config topic could not be read to its end in time")
 		case m.leaving:
 			m.stop(u, r, m.now+m.timing.Grace, "the worker is leaving")
@@ -66,6 +72,8 @@ func (m *Machine) runAll() {
 			m.stop(u, r, m.now+m.timing.Grace, "the configuration has changed")
 		case r.again:
 			m.stop(u, r, m.now+m.timing.Grace, "restart")
+		default:
+			m.update(u, r)
 		}
 	}
 	if !lease || m.leaving {
@@ -87,6 +95,7 @@ func (m *Machine) startOrIdle(u Unit, e *entry) {
 		return
 	}
 	if target := m.target(u.Connector); target != Started {
+		delete(m.failed, u) // it is shown as what is wanted, so it starts when that changes
 		if m.shown[u] != string(target) {
 			m.shown[u] = string(target)
 			m.out.Idle = append(m.out.Idle, Idle{u, string(target)})
@@ -94,16 +103,6 @@ func (m *Machine) startOrIdle(u Unit, e *entry) {
 		return
 	}
 	delete(m.shown, u)
-	if f, ok := m.failed[u]; ok && f.gen == e.gen && (!u.IsConnector() || f.rev == c.rev) {
-		return
-	}
-	for _, w := range e.after {
-		if !m.over(w, e.readAt) {
-			m.waiting = true
-			return
-		}
-	}
-	delete(m.failed, u)
 	start := Start{Unit: u, Gen: e.gen, Config: c.config}
 	if t := m.tasks[u.Connector]; t != nil {
 		start.Tasks = t.configs
@@ -114,9 +113,24 @@ func (m *Machine) startOrIdle(u Unit, e *entry) {
 		}
 		start.Config, start.Tasks = start.Tasks[u.Task], nil
 	}
+	if f, ok := m.failed[u]; ok && f.gen == e.gen && (f.rev == c.rev || !u.IsConnector()) && (u.IsConnector() || maps.Equal(f.config, start.Config)) {
+		return
+	}
+	if !m.allOver(e) {
+		if !m.mayStartEarly(&start, e) {
+			m.waiting = true
+			return
+		}
+		start.Early, m.early = true, true
+	}
+	delete(m.failed, u)
 	m.nextRun++
 	start.Run = m.nextRun
-	m.runs[u] = &run{id: m.nextRun, gen: e.gen, rev: c.rev}
+	r := &run{id: m.nextRun, gen: e.gen, rev: c.rev, early: start.Early}
+	if !u.IsConnector() {
+		r.config, r.version = start.Config, m.tasks[u.Connector].version
+	}
+	m.runs[u] = r
 	m.out.Start = append(m.out.Start, start)
 }
 
@@ -151,7 +165,9 @@ func (m *Machine) clearOf(version int64) bool {
 // known now. A later reading of the log must not extend it: whoever takes the
 // unit over counts from when it was taken away.
 func (m *Machine) stop(u Unit, r *run, deadline time.Duration, reason string) {
-	deadline = min(deadline, m.leaseUntil)
+	if m.now < m.leaseUntil || !m.outlives(r) {
+		deadline = min(deadline, m.leaseUntil)
+	}
 	if r.stopping && deadline >= r.deadline {
 		return
 	}
@@ -166,7 +182,7 @@ func (m *Machine) runEnded(e RunEnded) {
 		}
 		delete(m.runs, u)
 		if e.Failed && !r.again {
-			m.failed[u] = failure{gen: r.gen, rev: r.rev}
+			m.failed[u] = failure{gen: r.gen, rev: r.rev, config: r.config}
 		}
 		return
 	}

@@ -13,11 +13,13 @@
 //   - Whoever takes a unit over waits for the former owner's acknowledgement, or for Lease + Margin counted
 //     from its own reading of the assignment. The former owner, if it lives, must therefore stop
 //     by the lease it had before it read that assignment, and not by a later one.
-//   - A run is named by unit and generation. A task whose configuration changes gets a new
-//     generation in the same transaction, so a partition never has two readers.
+//   - A run is named by unit and generation. A task whose configuration changes gets a new generation
+//     in the same transaction, so a partition never has two readers. The one exception is grow.go's: a change
+//     that takes nothing from any task.
 package herder
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"time"
@@ -27,15 +29,38 @@ import (
 type Config struct {
 	Self   Join // At is left to the worker
 	Timing Timing
+	// Fences says whether the task with this configuration can shut its former owners out by itself. nil: none can.
+	Fences func(task map[string]string) bool
+	// Extends says whether a running task takes its new configuration without a restart, because it only adds
+	// work that no other task of its connector has. nil: none does.
+	Extends func(old, new map[string]string) bool
+	// LeaseForAll ends runs that hold a fence, too, when the lease runs out (lease.enforce=all).
+	LeaseForAll bool
+	// Versions is how many versions of each connector's configuration are kept; 0: none. Conceal returns what may be kept
+	// of a configuration, and the keys that may not, sorted. nil: all may.
+	Versions int
+	Conceal  func(config map[string]string) (kept map[string]string, hidden []string)
+	// Uses names the documents that a connector's configuration uses, by their keys and in order. nil: none.
+	Uses func(config map[string]string) []string
+	// MaxRecord bounds the text of an assignment record, in bytes; larger assignments take several records. 0: 900,000.
+	MaxRecord int
 }
 
 // Machine is the state of one worker's herder. It is not safe for concurrent
 // use: one goroutine owns it.
 type Machine struct {
-	self   Instance
-	join   Join
-	timing Timing
-	now    time.Duration // of the current step; monotonic, zero when the process started
+	self      Instance
+	join      Join
+	timing    Timing
+	fences    func(task map[string]string) bool
+	extends   func(old, new map[string]string) bool
+	strict    bool // LeaseForAll
+	maxRecord int
+	now       time.Duration // of the current step; monotonic, zero when the process started
+
+	versions int
+	conceal  func(config map[string]string) (kept map[string]string, hidden []string)
+	uses     func(config map[string]string) []string
 
 	// What the config topic says.
 	loaded      bool // read to its end once
@@ -43,9 +68,13 @@ type Machine struct {
 	connectors  map[string]*connectorState
 	targets     map[string]TargetState
 	tasks       map[string]*taskState
+	histories   map[string][]*Version // by connector, the oldest first
+	documents   map[string]documentState
+	done        done
 	leader      Leader
 	assignments map[string]*assigned    // by worker
 	owner       map[Unit]string         // worker, the reverse of assignments
+	drains      map[string]bool         // workers that are to run nothing
 	version     int64                   // highest assignment version read
 	readAt      map[int64]time.Duration // when each recent version was read
 	loadedAt    time.Duration
@@ -55,7 +84,7 @@ type Machine struct {
 	joins        map[string]joined
 	acks         map[Instance]Ack
 	beats        map[string]time.Duration // by worker, when read
-	loads        map[string]Load          // by worker
+	weights      map[Unit]int64           // of those that weigh more than 1
 	leaderSeen   time.Duration            // last sign of the leader
 	resigned     bool                     // the leader has resigned
 
@@ -75,9 +104,9 @@ type Machine struct {
 
 	lead leadership
 
-	// changed and waiting keep ticks cheap: runs are looked at again only when
-	// something has happened or a start waits for a lease.
-	changed, waiting, hadLease bool
+	// changed, waiting and early keep ticks cheap: runs are looked at again only when something
+	// has happened, or a start waits for a lease, or a run that started early does.
+	changed, waiting, early, hadLease bool
 
 	out Ready
 }
@@ -90,6 +119,7 @@ type connectorState struct {
 type taskState struct {
 	pending map[int]map[string]string // written, not yet committed
 	configs []map[string]string
+	version int64 // changes with every commit, in this process
 }
 
 type joined struct {
@@ -101,6 +131,8 @@ type joined struct {
 type assigned struct {
 	Assignment
 	units map[Unit]*entry
+	// before are the units that the same instance had, until all records of this assignment are read.
+	before map[Unit]*entry
 }
 
 // entry is one unit of an assignment.
@@ -113,26 +145,39 @@ type entry struct {
 
 // failure remembers a run that FAILED: it is not started again by itself.
 type failure struct {
-	gen int64
-	rev int64
+	gen    int64
+	rev    int64
+	config map[string]string // of a task
 }
 
 // New returns a machine that has read nothing yet.
 func New(c Config) *Machine {
+	c.Self.Updates = true
 	return &Machine{
 		self:        c.Self.Instance,
 		join:        c.Self,
 		timing:      c.Timing,
+		fences:      c.Fences,
+		extends:     c.Extends,
+		strict:      c.LeaseForAll,
+		maxRecord:   cmp.Or(c.MaxRecord, defaultMaxRecord),
+		versions:    c.Versions,
+		conceal:     c.Conceal,
+		uses:        c.Uses,
+		documents:   map[string]documentState{},
+		histories:   map[string][]*Version{},
+		done:        newDone(),
 		connectors:  map[string]*connectorState{},
 		targets:     map[string]TargetState{},
 		tasks:       map[string]*taskState{},
 		assignments: map[string]*assigned{},
 		owner:       map[Unit]string{},
+		drains:      map[string]bool{},
 		readAt:      map[int64]time.Duration{},
 		joins:       map[string]joined{},
 		acks:        map[Instance]Ack{},
 		beats:       map[string]time.Duration{},
-		loads:       map[string]Load{},
+		weights:     map[Unit]int64{},
 		alive:       map[string]string{},
 		everAlive:   map[Instance]bool{},
 		runs:        map[Unit]*run{},
@@ -185,12 +230,20 @@ type (
 		Run    RunID
 		Failed bool
 	}
+	// Fenced tells whether a run holds a fence: Kafka itself then keeps it and its
+	// former owners apart, and it and its successor.
+	Fenced struct {
+		Run  RunID
+		Held bool
+	}
 	// Restart restarts a unit that this worker runs.
 	Restart struct{ Unit Unit }
-	// Ordered is a request for a change that only the leader can make.
+	// Ordered is a request for a change that only the leader can make. Request, if not empty, names it wherever and
+	// however often it is ordered (see once.go).
 	Ordered struct {
-		ID    int64
-		Order Order
+		ID      int64
+		Request string
+		Order   Order
 	}
 	// Leave asks for an orderly end.
 	Leave struct{}
@@ -206,6 +259,7 @@ func (Refused) event()    {}
 func (Stood) event()      {}
 func (Written) event()    {}
 func (RunEnded) event()   {}
+func (Fenced) event()     {}
 func (Restart) event()    {}
 func (Ordered) event()    {}
 func (Leave) event()      {}
@@ -224,10 +278,14 @@ type Ready struct {
 	Announce []Record
 	Stop     []Stop
 	Start    []Start
+	// Update names runs whose configuration has grown: they take the new one and go on.
+	Update []Update
+	// Clear names runs that were started early and whose former owners are over now.
+	Clear []RunID
 	// Idle are units that this worker owns and does not run, with the state to show.
 	Idle    []Idle
 	Replies []Reply
-	// Lease is until when runs that are not being stopped may act.
+	// Lease is until when runs may act that hold no fence and are not being stopped.
 	Lease time.Duration
 	// Left tells that the orderly end is complete; Fatal, if not empty, why this
 	// worker has to end at once.
@@ -251,6 +309,8 @@ type Start struct {
 	Gen    int64
 	Config map[string]string // of the connector or of the task
 	Tasks  []map[string]string
+	// Early: former owners may still act. The run may act only under a fence, until it is named in Ready.Clear.
+	Early bool
 }
 
 // Stop tells to end a run: orderly until Deadline, and without sending anything
@@ -294,6 +354,8 @@ func (m *Machine) Step(now time.Duration, e Event) {
 		m.written(e)
 	case RunEnded:
 		m.runEnded(e)
+	case Fenced:
+		m.fenced(e)
 	case Restart:
 		m.restart(e.Unit)
 	case Ordered:
@@ -365,11 +427,22 @@ func (m *Machine) applyConfig(e ConfigRead) {
 		if m.loaded {
 			m.restartOwned(r)
 		}
-	case SessionKey:
+	case SessionKey, TaskCount, LoggerLevel:
+	case History:
+		m.applyHistory(r)
+	case Document:
+		m.applyDocument(r, e.Offset)
+	case Done:
+		m.done.apply(r)
 	case Leader:
 		m.applyLeader(r)
 	case Assignment:
 		m.applyAssignment(r)
+	case Drain:
+		m.lead.dirty = true
+		if m.drains[r.Worker] = r.On; !r.On {
+			delete(m.drains, r.Worker)
+		}
 	}
 	m.lead.read = max(m.lead.read, e.Offset)
 }
@@ -401,59 +474,8 @@ func (m *Machine) commit(r Commit) {
 		configs = append(configs, c)
 	}
 	t.configs = configs
+	t.version++
 	t.pending = map[int]map[string]string{}
-}
-
-func (m *Machine) applyAssignment(r Assignment) {
-	if old := m.assignments[r.Worker]; old != nil {
-		for u := range old.units {
-			if m.owner[u] == r.Worker {
-				delete(m.owner, u)
-			}
-		}
-	}
-	if r.Incarnation == "" {
-		delete(m.assignments, r.Worker)
-		return
-	}
-	if r.Version > m.version {
-		m.version = r.Version
-		m.readAt[r.Version] = m.now
-		m.forgetReads()
-	}
-	a := &assigned{Assignment: r, units: map[Unit]*entry{}}
-	for _, run := range r.Runs {
-		units, err := unpackUnits(run.Units)
-		if err != nil {
-			continue // a record that no leader of ours wrote; the worker reports it when it decodes
-		}
-		for _, u := range units {
-			e := &entry{gen: run.Gen, after: run.After, readAt: m.now}
-			if old := m.assignments[r.Worker]; old != nil && old.Incarnation == r.Incarnation {
-				if was := old.units[u]; was != nil && was.gen == run.Gen {
-					e.readAt = was.readAt
-				}
-			}
-			a.units[u] = e
-			m.owner[u] = r.Worker
-		}
-		for _, w := range run.After {
-			if w.Instance == m.self {
-				m.needAck = max(m.needAck, w.Version)
-			}
-		}
-	}
-	m.assignments[r.Worker] = a
-}
-
-// forgetReads drops the reading times of versions whose leases have long run
-// out, so that the map stays small.
-func (m *Machine) forgetReads() {
-	if len(m.readAt) > 1024 {
-		maps.DeleteFunc(m.readAt, func(_ int64, at time.Duration) bool {
-			return m.now >= at+m.timing.Lease+m.timing.Margin
-		})
-	}
 }
 
 // forgetAcks drops what instances that are no members any more have promised,
@@ -495,9 +517,8 @@ func (m *Machine) applyStatus(e StatusRead) {
 		m.joins[r.Worker] = joined{r, e.Offset}
 	case Depart:
 		delete(m.joins, r.Worker)
-		delete(m.loads, r.Worker)
 	case Load:
-		m.loads[r.Worker] = r
+		m.applyLoad(r)
 	case Lease:
 		if r.Epoch >= m.leader.Epoch {
 			m.leaderSeen = m.now

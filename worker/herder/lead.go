@@ -141,7 +141,9 @@ func (m *Machine) stepDown() {
 		}
 	}
 	l.queue, l.write = nil, nil
-	l.retryAt = m.now + time.Second
+	if m.Loaded() { // else it is history that is being read
+		l.retryAt = m.now + time.Second
+	}
 }
 
 func (m *Machine) reply(r Reply) { m.out.Replies = append(m.out.Replies, r) }
@@ -241,7 +243,7 @@ func (m *Machine) plan() {
 			later = append(later, q) // the next transaction
 			continue
 		}
-		r := d.perform(q.Order)
+		r := d.once(q)
 		r.ID = q.ID
 		if r.Err != nil {
 			m.reply(r)
@@ -278,49 +280,51 @@ type draft struct {
 	tasks   map[string]int
 	// anew are the units whose configuration changes: new runs, with a new generation.
 	anew map[Unit]bool
+	// documents are the placements of those that are written.
+	documents map[string]string
+	done      int64 // requests that this transaction says are done
 }
 
 func (m *Machine) newDraft() *draft {
 	return &draft{
 		m: m, touched: map[string]bool{}, configs: map[string]map[string]string{},
-		tasks: map[string]int{}, anew: map[Unit]bool{},
+		tasks: map[string]int{}, anew: map[Unit]bool{}, documents: map[string]string{},
 	}
 }
 
 // demands lists all units that have to run after this transaction, sorted.
 func (d *draft) demands() []demand {
-	configs := make(map[string]map[string]string, len(d.m.connectors))
-	for name, c := range d.m.connectors {
-		configs[name] = c.config
+	m := d.m
+	names := make([]string, 0, len(m.connectors)+len(d.configs))
+	for name := range m.connectors {
+		if c, touched := d.configs[name]; !touched || c != nil {
+			names = append(names, name)
+		}
 	}
 	for name, c := range d.configs {
-		if configs[name] = c; c == nil {
-			delete(configs, name)
+		if c != nil && m.connectors[name] == nil {
+			names = append(names, name)
 		}
 	}
-	var demands []demand
-	for _, name := range sorted(configs) {
+	slices.Sort(names)
+	demands := make([]demand, 0, len(m.owner)+64)
+	for _, name := range names {
 		n, ok := d.tasks[name]
-		if t := d.m.tasks[name]; !ok && t != nil {
+		if t := m.tasks[name]; !ok && t != nil {
 			n = len(t.configs)
 		}
-		placement := configs[name][PlacementKey]
+		config := d.configs[name]
+		if config == nil {
+			config = m.connectors[name].config
+		}
+		placement := m.placement(config, d.documents)
 		for t := ConnectorUnit; t < n; t++ {
 			u := Unit{name, t}
-			demands = append(demands, demand{unit: u, placement: placement, weight: d.m.weight(u)})
+			demands = append(demands, demand{unit: u, placement: placement, weight: m.weight(u), owner: m.owner[u]})
 		}
 	}
 	return demands
 }
-
-// weight is what the present owner of a unit says it weighs.
-func (m *Machine) weight(u Unit) int64 {
-	return max(1, m.loads[m.owner[u]].Weights[u.Connector][u.Task])
-}
-
-// PlacementKey is the connector setting that restricts a connector to workers
-// with certain labels ("tier=pci,zone=a").
-const PlacementKey = "placement"
 
 // assign adds the records that change who runs what.
 func (d *draft) assign() {
@@ -328,7 +332,7 @@ func (d *draft) assign() {
 	var candidates []candidate
 	for _, worker := range sorted(m.joins) {
 		if j := m.joins[worker]; m.present(j.Instance) {
-			candidates = append(candidates, candidate{worker, j.Labels})
+			candidates = append(candidates, candidate{worker, j.Labels, m.drains[worker]})
 			delete(m.lead.gone, j.Instance)
 		}
 	}
@@ -348,31 +352,44 @@ func (d *draft) assign() {
 			}
 		}
 	}
-	demands := d.demands()
-	wanted := map[string]map[Unit]bool{} // by worker
-	want := func(worker string, u Unit) {
-		if wanted[worker] == nil {
-			wanted[worker] = map[Unit]bool{}
-		}
-		wanted[worker][u] = true
-	}
-	free := demands[:0:0]
-	for _, dm := range demands {
-		if worker := m.owner[dm.unit]; held[worker] {
-			want(worker, dm.unit)
+	shares := map[string]*share{}
+	free := make([]demand, 0, len(m.owner)+64)
+	for _, dm := range d.demands() {
+		if held[dm.owner] {
+			d.give(shares, dm.owner, dm)
 			continue
 		}
 		free = append(free, dm)
 	}
-	for u, worker := range assign(candidates, free, m.owner) {
-		want(worker, u)
+	for i, place := range assign(candidates, free) {
+		if place != nobody {
+			d.give(shares, candidates[place].worker, free[i])
+		}
 	}
-	d.write(wanted, candidates, held)
+	d.write(shares, candidates)
+}
+
+// share is what a worker is to run.
+type share struct {
+	units []Unit // sorted
+	kept  int    // how many of them it has, and has not anew
+}
+
+func (d *draft) give(shares map[string]*share, worker string, dm demand) {
+	s := shares[worker]
+	if s == nil {
+		s = &share{}
+		shares[worker] = s
+	}
+	s.units = append(s.units, dm.unit)
+	if dm.owner == worker && (len(d.anew) == 0 || !d.anew[dm.unit]) {
+		s.kept++
+	}
 }
 
 // write turns who should run what into records: one for each worker for which
 // that changes something.
-func (d *draft) write(wanted map[string]map[Unit]bool, candidates []candidate, held map[string]bool) {
+func (d *draft) write(shares map[string]*share, candidates []candidate) {
 	m, version := d.m, d.m.version+1
 	workers := map[string]Instance{}
 	for worker, a := range m.assignments {
@@ -383,22 +400,71 @@ func (d *draft) write(wanted map[string]map[Unit]bool, candidates []candidate, h
 		alive[c.worker] = true
 		workers[c.worker] = m.joins[c.worker].Instance
 	}
+	for worker := range workers {
+		if shares[worker] == nil {
+			shares[worker] = &share{}
+		}
+	}
 	// First who loses what: everybody who is given something has to know.
-	left := map[string][]Left{}
-	fresh := map[string]bool{}
+	left, fresh := d.losses(shares, workers)
+	waits := newWaits(left, func(i Instance) bool { return alive[i.Worker] && workers[i.Worker] == i })
 	for _, worker := range sorted(workers) {
-		var lost []Unit
-		a := m.assignments[worker]
-		if a == nil {
+		a, s := m.assignments[worker], shares[worker]
+		if len(s.units) == 0 && !alive[worker] {
+			if len(left[worker]) == 0 {
+				d.records = append(d.records, split(Assignment{Instance: Instance{Worker: worker}}, a.records(), m.maxRecord)...)
+				continue
+			}
+			m.checkIn(time.Second) // its key can go once nobody has to wait for it
+		}
+		same := a != nil && a.Instance == workers[worker]
+		if !fresh[worker] && (s.kept == len(s.units) && same || len(s.units) == 0) {
 			continue
 		}
+		next := make(map[Unit]*entry, len(s.units))
+		for _, u := range s.units {
+			if same && a.units[u] != nil && !d.anew[u] {
+				next[u] = m.pending(a.units[u])
+				continue
+			}
+			next[u] = &entry{gen: version, after: waits.of(u)}
+		}
+		d.records = append(d.records, split(Assignment{
+			Epoch: m.leader.Epoch, Version: version, Instance: workers[worker], Runs: groupRuns(next), Left: left[worker],
+		}, a.records(), m.maxRecord)...)
+	}
+}
+
+// pending returns an entry without the waits that are over: nobody has to be told of them again.
+func (m *Machine) pending(e *entry) *entry {
+	over := func(w Wait) bool { return m.over(w, e.readAt) }
+	if !slices.ContainsFunc(e.after, over) {
+		return e
+	}
+	return &entry{gen: e.gen, after: slices.DeleteFunc(slices.Clone(e.after), over)}
+}
+
+// losses lists what workers have lost, now or before, and may still be running, and which of them lose something now.
+func (d *draft) losses(shares map[string]*share, workers map[string]Instance) (left map[string][]Left, fresh map[string]bool) {
+	m, version := d.m, d.m.version+1
+	left, fresh = map[string][]Left{}, map[string]bool{}
+	for worker, a := range m.assignments {
 		for _, l := range a.Left {
 			if !m.over(l.Wait, m.readTime(l.Version)) {
 				left[worker] = append(left[worker], l)
 			}
 		}
+		gone := workers[worker] != a.Instance
+		if !gone && shares[worker].kept == len(a.units) {
+			continue
+		}
+		stay := make(map[Unit]bool, len(shares[worker].units))
+		for _, u := range shares[worker].units {
+			stay[u] = !gone && !d.anew[u]
+		}
+		var lost []Unit
 		for u := range a.units {
-			if !wanted[worker][u] || d.anew[u] || workers[worker] != a.Instance {
+			if !stay[u] {
 				lost = append(lost, u)
 			}
 		}
@@ -407,37 +473,7 @@ func (d *draft) write(wanted map[string]map[Unit]bool, candidates []candidate, h
 			left[worker] = append(left[worker], Left{Wait{a.Instance, version}, packUnits(lost)})
 		}
 	}
-	waits := newWaits(left)
-	for _, worker := range sorted(workers) {
-		a := m.assignments[worker]
-		if len(wanted[worker]) == 0 && !alive[worker] {
-			if len(left[worker]) == 0 {
-				d.records = append(d.records, Assignment{Instance: Instance{Worker: worker}})
-				continue
-			}
-			m.checkIn(time.Second) // its key can go once nobody has to wait for it
-		}
-		kept := map[Unit]*entry{}
-		if a != nil && a.Instance == workers[worker] {
-			kept = a.units
-		}
-		given := false
-		next := make(map[Unit]*entry, len(wanted[worker]))
-		for u := range wanted[worker] {
-			if e := kept[u]; e != nil && !d.anew[u] {
-				next[u] = e
-				continue
-			}
-			given = true
-			next[u] = &entry{gen: version, after: waits.of(u)}
-		}
-		if !given && !fresh[worker] {
-			continue
-		}
-		d.records = append(d.records, Assignment{
-			Epoch: m.leader.Epoch, Version: version, Instance: workers[worker], Runs: groupRuns(next), Left: left[worker],
-		})
-	}
+	return left, fresh
 }
 
 // readTime returns when this worker read an assignment version, or a later time.
@@ -446,60 +482,6 @@ func (m *Machine) readTime(version int64) time.Duration {
 		return at
 	}
 	return m.loadedAt
-}
-
-// waits answers for whom a unit has to wait. It looks at whole connectors: when the tasks of a connector
-// change, partitions move between them, so a task waits for every task of its
-// connector that was taken from somebody, not only for the one with its number.
-type waits map[Unit][]Wait
-
-func newWaits(left map[string][]Left) waits {
-	w := waits{}
-	for _, worker := range sorted(left) {
-		for _, l := range left[worker] {
-			kinds := map[Unit]bool{}
-			units, err := unpackUnits(l.Units)
-			if err != nil {
-				continue
-			}
-			for _, u := range units {
-				kinds[Unit{u.Connector, min(u.Task, 0)}] = true
-			}
-			for k := range kinds {
-				w[k] = append(w[k], l.Wait)
-			}
-		}
-	}
-	return w
-}
-
-func (w waits) of(u Unit) []Wait { return w[Unit{u.Connector, min(u.Task, 0)}] }
-
-// groupRuns packs entries that were given at once and wait for the same.
-func groupRuns(entries map[Unit]*entry) []Run {
-	type group struct {
-		run   Run
-		units []Unit
-	}
-	var groups []*group
-	byGen := map[int64][]*group{}
-	for _, u := range slices.SortedFunc(mapKeys(entries), compareUnits) {
-		e := entries[u]
-		i := slices.IndexFunc(byGen[e.gen], func(g *group) bool { return slices.Equal(g.run.After, e.after) })
-		if i < 0 {
-			i = len(byGen[e.gen])
-			g := &group{run: Run{Gen: e.gen, After: e.after}}
-			byGen[e.gen] = append(byGen[e.gen], g)
-			groups = append(groups, g)
-		}
-		byGen[e.gen][i].units = append(byGen[e.gen][i].units, u)
-	}
-	runs := make([]Run, len(groups))
-	for i, g := range groups {
-		g.run.Units = packUnits(g.units)
-		runs[i] = g.run
-	}
-	return runs
 }
 
 func mapKeys[V any](m map[Unit]V) func(yield func(Unit) bool) { return maps.Keys(m) }

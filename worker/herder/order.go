@@ -13,6 +13,7 @@ var (
 	ErrExists    = errors.New("the connector exists already")
 	ErrChanged   = errors.New("the connector's configuration has changed meanwhile")
 	ErrStopped   = errors.New("the connector is stopped")
+	ErrNoWorker  = errors.New("no such worker")
 	ErrStale     = errors.New("these task configurations are of a connector instance that has been replaced")
 )
 
@@ -21,7 +22,7 @@ var (
 type Reply struct {
 	ID      int64
 	Err     error
-	Created bool // a PutConnector made a connector that was not there
+	Created bool // a PutConnector made a connector that was not there, or a PutDocument says so
 }
 
 // An Order is a change that the leader makes.
@@ -40,9 +41,13 @@ type (
 		Initial TargetState
 		// Expect, if not 0, is the revision that the change was made from.
 		Expect int64
+		Change Change // who, for the history
 	}
 	// DeleteConnector deletes a connector; its offsets stay.
-	DeleteConnector struct{ Name string }
+	DeleteConnector struct {
+		Name   string
+		Change Change
+	}
 	// SetTarget pauses, resumes or stops a connector.
 	SetTarget struct {
 		Name  string
@@ -61,6 +66,17 @@ type (
 		Gen   int64
 		Tasks []map[string]string
 	}
+	// PutTaskCount records how many tasks a connector has at that moment.
+	PutTaskCount struct{ Name string }
+	// SetDrain drains a worker, or takes that back. At is the wall clock, in ms.
+	SetDrain struct {
+		Worker string
+		On     bool
+		At     int64
+	}
+	// Together is several orders in one transaction: all are performed, or, at the first refusal, none. They are not of connectors that another
+	// order of the same transaction has touched: that is ErrDocument.
+	Together struct{ Orders []Order }
 	// PutRecord appends a record that the machine has no opinion on.
 	PutRecord struct{ Record Record }
 )
@@ -70,7 +86,10 @@ func (o DeleteConnector) connector() string  { return o.Name }
 func (o SetTarget) connector() string        { return o.Name }
 func (o RestartConnector) connector() string { return o.Name }
 func (o PutTasks) connector() string         { return o.Name }
+func (o PutTaskCount) connector() string     { return o.Name }
+func (SetDrain) connector() string           { return "" }
 func (PutRecord) connector() string          { return "" }
+func (Together) connector() string           { return "" }
 
 // maxQueue bounds the orders that wait; more are sent away to try again.
 const maxQueue = 4096
@@ -103,11 +122,13 @@ func (d *draft) perform(o Order) Reply {
 			d.records = append(d.records, Target{name, o.Initial})
 		}
 		d.records = append(d.records, ConnectorConfig{name, o.Config})
+		d.remember(name, o.Config, o.Change)
 		d.configs[name] = o.Config
 		d.touched[name] = true
 		return Reply{Created: c == nil}
 	case DeleteConnector:
 		d.records = append(d.records, ConnectorConfig{Name: name}, Target{Name: name})
+		d.remember(name, nil, o.Change)
 		d.configs[name] = nil
 		d.tasks[name] = 0
 	case SetTarget:
@@ -122,10 +143,34 @@ func (d *draft) perform(o Order) Reply {
 		if err := d.putTasks(o); err != nil {
 			return Reply{Err: err}
 		}
+	case PutTaskCount:
+		count := TaskCount{Name: name}
+		if t := m.tasks[name]; t != nil {
+			count.Tasks = len(t.configs)
+		}
+		d.records = append(d.records, count)
+	case SetDrain:
+		return d.setDrain(o)
 	case PutRecord:
 		d.records = append(d.records, o.Record)
+	case PutDocument:
+		err := d.putDocument(o)
+		return Reply{Err: err, Created: err == nil && o.Creates}
+	case Together:
+		return d.together(o.Orders)
 	}
 	d.touched[name] = true
+	return Reply{}
+}
+
+// setDrain does not move anything yet: that is planned when the record has been read back.
+func (d *draft) setDrain(o SetDrain) Reply {
+	if _, member := d.m.joins[o.Worker]; !member && !d.m.drains[o.Worker] {
+		return Reply{Err: ErrNoWorker}
+	}
+	if d.m.drains[o.Worker] != o.On {
+		d.records = append(d.records, Drain(o))
+	}
 	return Reply{}
 }
 
@@ -142,11 +187,13 @@ func (d *draft) putTasks(o PutTasks) error {
 	if t := m.tasks[o.Name]; t != nil {
 		have = t.configs
 	}
-	same := len(have) == len(o.Tasks)
+	same, grows := len(have) == len(o.Tasks), d.grows(o, have)
 	for i := range min(len(have), len(o.Tasks)) {
 		if !maps.Equal(have[i], o.Tasks[i]) {
-			d.anew[Unit{o.Name, i}] = true
 			same = false
+			if !grows {
+				d.anew[Unit{o.Name, i}] = true
+			}
 		}
 	}
 	if same {

@@ -87,6 +87,13 @@ type (
 	// SessionKey is the key that internal requests are signed with. The machine only
 	// passes it through.
 	SessionKey struct{ Value any }
+	// TaskCount says how many tasks of a connector a round of fencing was about (KIP-618), LoggerLevel what a
+	// logger's level is on all workers (KIP-976). The machine only passes them through.
+	TaskCount struct {
+		Name  string
+		Tasks int
+	}
+	LoggerLevel struct{ Logger, Level string }
 )
 
 // The records of the config topic that are ours.
@@ -95,6 +102,13 @@ type (
 	Leader struct {
 		Epoch int64 `json:"epoch"`
 		Instance
+	}
+	// Drain says that a worker is to run nothing, in whatever incarnation, until it is taken back. Without On it is the
+	// tombstone.
+	Drain struct {
+		Worker string `json:"worker"`
+		On     bool   `json:"-"`
+		At     int64  `json:"at"` // wall clock, ms since the epoch; shown, never decided on
 	}
 	// Assignment is everything that one worker has to run. An empty Incarnation
 	// is the tombstone of a departed worker.
@@ -105,6 +119,10 @@ type (
 		Runs []Run `json:"runs"`
 		// Left is what this worker, in this or a former incarnation, has lost and may still be running.
 		Left []Left `json:"left,omitempty"`
+		// An assignment that is too large for one record stands in several, written in one transaction: Records of them, if
+		// more than one, and this is number Part, from 0. Runs and Left are spread over them.
+		Records int `json:"records,omitempty"`
+		Part    int `json:"part,omitempty"`
 	}
 )
 
@@ -145,7 +163,9 @@ type (
 		Gossip  string            `json:"gossip"`
 		Version string            `json:"version"`
 		Labels  map[string]string `json:"labels,omitempty"`
-		At      int64             `json:"at"` // wall clock, ms since the epoch; shown, never decided on
+		// Updates says that this worker hands a task its changed configuration while it runs.
+		Updates bool  `json:"updates,omitempty"`
+		At      int64 `json:"at"` // wall clock, ms since the epoch; shown, never decided on
 	}
 	// Depart removes the Join of a worker (a tombstone).
 	Depart struct{ Worker string }
@@ -165,7 +185,7 @@ type (
 	// Beat is a member's sign of life, written only while gossip does not show it
 	// the leader.
 	Beat struct{ Instance }
-	// Load tells what the busy tasks of a member weigh (see Weight); those that are not in it weigh 1.
+	// Load tells what the tasks of a member weigh (see Weigh), as far as it has measured them.
 	Load struct {
 		Instance
 		Weights map[string]map[int]int64 `json:"weights"` // by connector and task
@@ -178,25 +198,17 @@ func (Commit) record()          {}
 func (Target) record()          {}
 func (RestartRequest) record()  {}
 func (SessionKey) record()      {}
+func (TaskCount) record()       {}
+func (LoggerLevel) record()     {}
 func (Leader) record()          {}
 func (Assignment) record()      {}
+func (Drain) record()           {}
 func (Join) record()            {}
 func (Depart) record()          {}
 func (Lease) record()           {}
 func (Ack) record()             {}
 func (Beat) record()            {}
 func (Load) record()            {}
-
-// Weight turns a task's measured throughput into its weight in the balance: 1 up to 1 MiB/s, and twice as
-// much for each four times more. The steps are coarse on purpose: tasks that copy
-// about as much weigh the same, and do not move for every change of their rate.
-func Weight(bytesPerSecond float64) int64 {
-	weight := int64(1)
-	for rate := float64(1 << 20); rate < bytesPerSecond && weight < 1<<10; rate *= 4 {
-		weight *= 2
-	}
-	return weight
-}
 
 // packUnits writes units of one run as Run.Units has them.
 func packUnits(units []Unit) map[string]string {

@@ -43,15 +43,21 @@ func TestSimulation(t *testing.T) {
 		total.add(s.stats)
 	}
 	t.Logf("%d clusters: %+v", *simSeeds, total)
-	if total.Handovers == 0 || total.Fenced == 0 || total.LeaseStops == 0 || total.Orders == 0 {
+	if total.Handovers == 0 || total.Fenced == 0 || total.LeaseStops == 0 || total.Orders == 0 ||
+		total.Early == 0 || total.Refused == 0 || total.PastLease == 0 || total.Updates == 0 || total.Grown == 0 ||
+		total.Drains == 0 || total.Parts == 0 {
 		t.Errorf("the simulation did not reach everything it is for: %+v", total)
 	}
 }
 
 // simStats counts what a simulation has been through. Late are requests that were sent under a
-// lease and arrived when another run wrote the same partition.
+// lease and arrived when another run wrote the same partition. Refused are those that a fence kept
+// out, PastLease those that a fenced run sent after its worker's lease. Updates are configurations that reached a run,
+// Grown those that it took without a new fence. Drains are workers drained or undrained, Parts the further records of
+// assignments that took several.
 type simStats struct {
 	Steps, Crashes, Freezes, Cuts, Splits, Leaders, Fenced, Handovers, LeaseStops, Orders, Failures, Late int
+	Early, Refused, PastLease, Updates, Grown, Drains, Parts                                              int
 }
 
 func (a *simStats) add(b simStats) {
@@ -67,6 +73,13 @@ func (a *simStats) add(b simStats) {
 	a.Orders += b.Orders
 	a.Failures += b.Failures
 	a.Late += b.Late
+	a.Early += b.Early
+	a.Refused += b.Refused
+	a.PastLease += b.PastLease
+	a.Updates += b.Updates
+	a.Grown += b.Grown
+	a.Drains += b.Drains
+	a.Parts += b.Parts
 }
 
 type simRecord struct {
@@ -91,7 +104,16 @@ type sim struct {
 	producer int // epoch of the transactional id
 	workers  []*simWorker
 	clients  []*simClient
-	calm     bool // no more faults
+	calm     bool          // no more faults
+	quiet    time.Duration // no more orders from here on
+	fences   map[simPart]*simRun
+	ids      map[Unit]*simRun // who holds the transactional id of a task
+
+	operator  *simOperator
+	maxRecord int  // of assignments
+	weighted  bool // tasks are said to weigh
+	weights   map[Unit]int64
+	atRest    int64 // the assignment version when nothing went wrong any more
 }
 
 type simWorker struct {
@@ -99,6 +121,7 @@ type simWorker struct {
 	name        string
 	life        int // counts incarnations; events of a former life are dropped
 	m           *Machine
+	told        map[string]map[int]int64 // weights of its tasks
 	up, frozen  bool
 	born        time.Duration
 	drift       float64
@@ -109,6 +132,7 @@ type simWorker struct {
 	statusRead  int
 	statusEnded bool
 	producer    int
+	strict      bool // lease.enforce=all
 	lease       time.Duration
 	runs        map[RunID]*simRun
 	stalled     time.Duration // reads nothing before
@@ -123,23 +147,20 @@ type simHeard struct {
 	at          time.Duration
 }
 
-type simRun struct {
-	Start
-	parts    map[int]bool // the partitions it writes, for a task
-	stopping bool
-	deadline time.Duration
-	ended    bool
-	inFlight int
-}
-
 func newSim(seed int64) *sim {
-	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(uint64(seed), 7))}
+	s := &sim{seed: seed, rng: rand.New(rand.NewPCG(uint64(seed), 7)), fences: map[simPart]*simRun{}, ids: map[Unit]*simRun{}}
+	s.quiet = 8*time.Second + time.Duration(s.rng.Int64N(int64(27*time.Second)))
 	for i := range 3 + s.rng.IntN(3) {
-		w := &simWorker{sim: s, name: "w" + strconv.Itoa(i), deaf: map[string]bool{}}
+		w := &simWorker{sim: s, name: "w" + strconv.Itoa(i), deaf: map[string]bool{}, strict: s.chance(0.3)}
 		s.workers = append(s.workers, w)
 	}
+	s.operator = &simOperator{sim: s, may: map[string][2]bool{}}
+	s.weighted, s.weights = s.chance(0.3), map[Unit]int64{}
+	if s.chance(0.5) {
+		s.maxRecord = 150
+	}
 	for i := range 1 + s.rng.IntN(4) {
-		s.clients = append(s.clients, &simClient{sim: s, name: "c" + strconv.Itoa(i)})
+		s.clients = append(s.clients, &simClient{sim: s, name: "c" + strconv.Itoa(i), class: simClasses[s.rng.IntN(len(simClasses))]})
 	}
 	return s
 }
@@ -174,6 +195,12 @@ func (s *sim) between(low, high time.Duration) time.Duration {
 
 func (s *sim) chance(p float64) bool { return s.rng.Float64() < p }
 
+// simEnd is when the world is looked at.
+const simEnd = 50 * time.Second
+
+// ending says whether nothing more goes wrong, so that everything can be as it should be in the end.
+func (s *sim) ending() bool { return s.now > simEnd-10*time.Second }
+
 func (s *sim) run() error {
 	for _, w := range s.workers {
 		s.after(s.between(0, 3*time.Second), w.start)
@@ -181,12 +208,15 @@ func (s *sim) run() error {
 	for _, c := range s.clients {
 		s.after(s.between(time.Second, 4*time.Second), c.act)
 	}
+	if s.chance(0.5) {
+		s.after(s.between(3*time.Second, 10*time.Second), s.operator.act)
+	}
+	s.after(simEnd-2*time.Second, func() { s.atRest = s.workers[0].m.version })
 	s.after(2*time.Second, s.fault)
 	s.after(20*time.Second, s.heal)
-	const end = 50 * time.Second
 	for len(s.queue) > 0 && s.err == nil {
 		e := heap.Pop(&s.queue).(simEvent)
-		if e.at > end {
+		if e.at > simEnd {
 			break
 		}
 		s.now = e.at
@@ -252,29 +282,6 @@ func (s *sim) heal() {
 	}
 }
 
-// exclusive checks that nobody may write what the run of w writes.
-func (s *sim) exclusive(w *simWorker, r *simRun) {
-	if !w.mayWrite(r) {
-		return
-	}
-	for _, o := range s.workers {
-		for _, other := range o.runs {
-			if other == r || other.Unit.Connector != r.Unit.Connector || other.Unit.IsConnector() != r.Unit.IsConnector() || !o.mayWrite(other) {
-				continue
-			}
-			if r.Unit.IsConnector() {
-				s.fail("two instances of %v: on %s (gen %d) and on %s (gen %d)", r.Unit, w.name, r.Gen, o.name, other.Gen)
-			}
-			for p := range r.parts {
-				if other.parts[p] {
-					s.fail("partition %d of %s is written by %v on %s (gen %d) and by %v on %s (gen %d)",
-						p, r.Unit.Connector, r.Unit, w.name, r.Gen, other.Unit, o.name, other.Gen)
-				}
-			}
-		}
-	}
-}
-
 // converged checks the end: one leader, everything runs once, and every worker
 // says the same.
 func (s *sim) converged() {
@@ -301,6 +308,14 @@ func (s *sim) converged() {
 			if w.m.runs[r.Unit] == nil {
 				s.fail("%s runs %v and does not know", w.name, r.Unit)
 			}
+			if t := first.Tasks(r.Unit.Connector); !r.Unit.IsConnector() && !maps.Equal(r.parts, simParts(t[r.Unit.Task])) {
+				s.fail("%v on %s has partitions %v, want %v", r.Unit, w.name, r.parts, t[r.Unit.Task])
+			}
+			for p := range r.parts {
+				if !w.acts(r, p) || !w.maySave(r) {
+					s.fail("%v runs on %s and does not act: %+v", r.Unit, w.name, r)
+				}
+			}
 		}
 	}
 	for _, name := range first.Connectors() {
@@ -325,18 +340,54 @@ func (s *sim) converged() {
 	if len(running) > 0 {
 		s.fail("running but not there: %v", running)
 	}
-	connectors, tasks := first.Loads()
-	for _, loads := range []map[string]int{connectors, tasks} {
-		low, high := 1<<30, 0
-		for _, w := range s.workers {
-			low, high = min(low, loads[w.name]), max(high, loads[w.name])
-		}
-		if high-low > 1 {
-			s.fail("not balanced: %v", loads)
+	for _, w := range s.workers {
+		if w.m.lead.phase == leading { // what tasks weigh is only what it has heard itself
+			s.balanced(w.m)
 		}
 	}
+	if first.version != s.atRest {
+		s.fail("it does not come to rest: assignment %d became %d", s.atRest, first.version)
+	}
+	s.operator.check(first)
 	for _, c := range s.clients {
 		c.check(first)
+	}
+}
+
+// balanced checks that workers that are not drained have about the same.
+func (s *sim) balanced(m *Machine) {
+	var balance [2]struct{ low, high, heaviest, total int64 }
+	n := int64(0)
+	for _, w := range s.workers {
+		if m.drains[w.name] {
+			continue
+		}
+		var load [2]int64
+		for u, owner := range m.owner {
+			kind := min(u.Task, 0) + 1
+			if owner == w.name {
+				load[kind] += m.weight(u)
+				balance[kind].total += m.weight(u)
+			}
+			balance[kind].heaviest = max(balance[kind].heaviest, m.weight(u))
+		}
+		for kind := range balance {
+			b := &balance[kind]
+			if b.low = min(b.low, load[kind]); n == 0 {
+				b.low = load[kind]
+			}
+			b.high = max(b.high, load[kind])
+		}
+		n++
+	}
+	for _, b := range balance {
+		most := max(1, b.heaviest)
+		if b.heaviest > 1 { // measured weights are left alone within a quarter of the mean
+			most = max(most, b.total/(4*n)+1)
+		}
+		if b.high-b.low > most {
+			s.fail("not balanced: %+v, of %d workers", b, n)
+		}
 	}
 }
 

@@ -2,8 +2,8 @@ package herder
 
 import (
 	"maps"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -25,12 +25,20 @@ func (w *simWorker) start() {
 	w.runs, w.answers, w.parked = map[RunID]*simRun{}, map[int64]func(Reply){}, nil
 	w.heard = map[string]simHeard{}
 	timing := DefaultTiming()
-	w.m = New(Config{Timing: timing, Self: Join{Instance: w.instance()}})
+	timing.Weigh = 5 * time.Second
+	w.told = nil
+	w.m = New(Config{
+		Timing: timing, Self: Join{Instance: w.instance()}, Fences: simFences, Extends: simExtends, LeaseForAll: w.strict,
+		MaxRecord: s.maxRecord,
+	})
 	s.note("start %v", w.instance())
 	w.loop(0, 50*time.Millisecond, func() { w.step(Tick{}) })
 	w.loop(0, 80*time.Millisecond, w.read)
 	w.loop(0, 500*time.Millisecond, w.askEnd)
 	w.loop(100*time.Millisecond, 300*time.Millisecond, w.gossip)
+	if s.weighted {
+		w.loop(time.Second, 3*time.Second, w.weigh)
+	}
 }
 
 func (w *simWorker) instance() Instance { return Instance{w.name, strconv.Itoa(w.life)} }
@@ -141,7 +149,7 @@ func (w *simWorker) gossip() {
 	s := w.sim
 	var alive []Instance
 	for _, o := range s.workers {
-		if o.up && !o.frozen && !o.ended && !w.deaf[o.name] && !s.chance(0.05) {
+		if o.up && !o.frozen && !o.ended && !w.deaf[o.name] && (s.ending() || !s.chance(0.05)) { // a worker lost at the very end is not back in time
 			w.heard[o.name] = simHeard{strconv.Itoa(o.life), s.now}
 		}
 		if h, ok := w.heard[o.name]; ok && s.now < h.at+1500*time.Millisecond {
@@ -188,6 +196,12 @@ func (w *simWorker) step(e Event) {
 	for _, st := range out.Start {
 		w.startRun(st)
 	}
+	for _, u := range out.Update {
+		w.updateRun(u)
+	}
+	for _, id := range out.Clear {
+		w.clearRun(id)
+	}
 	for _, r := range out.Replies {
 		if f := w.answers[r.ID]; f != nil {
 			delete(w.answers, r.ID)
@@ -220,8 +234,8 @@ func (w *simWorker) stand() {
 func (w *simWorker) write(t *Write) {
 	s, producer := w.sim, w.producer
 	s.after(s.between(time.Millisecond, 150*time.Millisecond), func() {
-		lost := s.chance(0.02)
-		if producer != s.producer || producer < 0 || w.cut || !lost && s.chance(0.02) {
+		lost := !s.calm && s.chance(0.02) // a leader that is refused at the very end is replaced too late to be seen
+		if producer != s.producer || producer < 0 || w.cut || !s.calm && !lost && s.chance(0.02) {
 			if producer != s.producer {
 				s.stats.Fenced++
 			}
@@ -231,6 +245,9 @@ func (w *simWorker) write(t *Write) {
 		}
 		for _, r := range t.Records {
 			s.note("%s writes %d: %+v", w.name, len(s.config), r)
+			if a, ok := r.(Assignment); ok && a.Part > 0 {
+				s.stats.Parts++
+			}
 			s.config = append(s.config, simRecord{r, true})
 		}
 		last := int64(len(s.config) - 1)
@@ -254,102 +271,6 @@ func (w *simWorker) announce(r Record) {
 	})
 }
 
-// mayWrite says whether a run can still send: that does not need the worker to be
-// awake to notice, because the clients check the lease when they write.
-func (w *simWorker) mayWrite(r *simRun) bool {
-	if !w.up || r.ended {
-		return false
-	}
-	if r.stopping {
-		return w.local() < r.deadline
-	}
-	return w.local() < w.lease
-}
-
-func (w *simWorker) startRun(st Start) {
-	s := w.sim
-	s.stats.Handovers++
-	r := &simRun{Start: st, parts: map[int]bool{}}
-	for part := range strings.SplitSeq(st.Config["parts"], ",") {
-		if p, err := strconv.Atoi(part); err == nil && !st.Unit.IsConnector() {
-			r.parts[p] = true
-		}
-	}
-	s.note("%s starts %v gen %d %v", w.name, st.Unit, st.Gen, st.Config)
-	for _, o := range w.runs {
-		if o.Unit == st.Unit {
-			s.fail("%s starts %v while it runs", w.name, st.Unit)
-		}
-	}
-	w.runs[st.Run] = r
-	s.exclusive(w, r)
-	if !st.Unit.IsConnector() {
-		w.loop(0, 400*time.Millisecond, func() { w.produce(r) })
-	}
-	if st.Unit.IsConnector() {
-		w.soon(s.between(10*time.Millisecond, time.Second), func() { w.publish(r) })
-	} else if s.chance(0.03) && !s.calm {
-		s.stats.Failures++
-		w.soon(s.between(0, 2*time.Second), func() { w.endRun(r, true) })
-	}
-}
-
-// produce sends a request, which arrives a while later: perhaps after the lease, and then perhaps when
-// another run writes the partition already. Nothing can call it back, so a plain task's are counted.
-func (w *simWorker) produce(r *simRun) {
-	s := w.sim
-	if !w.mayWrite(r) {
-		return
-	}
-	r.inFlight++
-	s.after(s.between(time.Millisecond, 600*time.Millisecond), func() {
-		r.inFlight--
-		for _, o := range s.workers {
-			for _, other := range o.runs {
-				if other == r || other.Unit.Connector != r.Unit.Connector || !o.mayWrite(other) {
-					continue
-				}
-				for p := range r.parts {
-					if other.parts[p] {
-						s.stats.Late++
-					}
-				}
-			}
-		}
-	})
-}
-
-func (w *simWorker) stopRun(st Stop) {
-	r := w.runs[st.Run]
-	if r == nil {
-		return
-	}
-	if strings.HasPrefix(st.Reason, "the lease") {
-		w.sim.stats.LeaseStops++
-	}
-	w.sim.note("%s stops %v gen %d until %v (now %v): %s", w.name, r.Unit, r.Gen, st.Deadline, w.local(), st.Reason)
-	r.stopping, r.deadline = true, st.Deadline
-	rest := max(0, st.Deadline-w.local())
-	if !w.sim.chance(0.2) { // one of five takes all the time there is
-		rest = w.sim.between(0, min(rest, time.Second))
-	}
-	w.soon(rest, func() { w.endRun(r, false) })
-}
-
-// endRun ends a run. In good order that is when nothing is in flight any more.
-func (w *simWorker) endRun(r *simRun, failed bool) {
-	if r.ended || failed && r.stopping {
-		return
-	}
-	if r.inFlight > 0 && r.stopping && w.local() < r.deadline {
-		w.soon(20*time.Millisecond, func() { w.endRun(r, failed) })
-		return
-	}
-	r.ended = true
-	delete(w.runs, r.Run)
-	w.step(RunEnded{r.Run, failed})
-}
-
 // publish plans the tasks of a connector and gets them to the leader, as long as
 // the connector runs.
 func (w *simWorker) publish(r *simRun) {
@@ -363,7 +284,7 @@ func (w *simWorker) publish(r *simRun) {
 		again()
 		return
 	}
-	leader.order(PutTasks{Name: r.Unit.Connector, Gen: r.Gen, Tasks: planParts(r.Config)}, func(re Reply) {
+	leader.order("", PutTasks{Name: r.Unit.Connector, Gen: r.Gen, Tasks: planParts(r.Config)}, func(re Reply) {
 		if re.Err != nil {
 			again()
 		}
@@ -378,7 +299,7 @@ func planParts(config map[string]string) []map[string]string {
 	for p := range parts {
 		t := tasks[p%n]
 		if t == nil {
-			t = map[string]string{"parts": strconv.Itoa(p)}
+			t = map[string]string{"parts": strconv.Itoa(p), "class": config["class"]}
 		} else {
 			t["parts"] += "," + strconv.Itoa(p)
 		}
@@ -386,7 +307,7 @@ func planParts(config map[string]string) []map[string]string {
 	}
 	for i := range tasks {
 		if tasks[i] == nil {
-			tasks[i] = map[string]string{"parts": "none"}
+			tasks[i] = map[string]string{"parts": "none", "class": config["class"]}
 		}
 	}
 	return tasks
@@ -403,23 +324,36 @@ func (s *sim) leader() *simWorker {
 	return nil
 }
 
-func (w *simWorker) order(o Order, answer func(Reply)) {
+func (w *simWorker) order(request string, o Order, answer func(Reply)) {
 	w.orderID++
 	id := w.orderID
 	w.answers[id] = answer
-	w.step(Ordered{ID: id, Order: o})
+	w.step(Ordered{ID: id, Request: request, Order: o})
 }
 
 // simClient changes one connector, one order after the other, and knows what must
 // be so.
 type simClient struct {
-	sim  *sim
-	name string
+	sim   *sim
+	name  string
+	class string // of its connector: one of simClasses
 	// may are the states the connector can be in: several after an order whose
 	// outcome is not known.
 	may []simState
 	// busy until an answer has come, or can come no more.
 	busy time.Duration
+	// done are requests that have been performed; last is the newest one, if its outcome is not known.
+	done []simRequest
+	last *simRequest
+}
+
+// simRequest is an order that may be given again under its name.
+type simRequest struct {
+	name   string
+	order  Order
+	old    []simState // that it was given in
+	change func(simState) simState
+	again  bool // it has been given before
 }
 
 type simState struct {
@@ -431,7 +365,7 @@ func (c *simClient) act() {
 	s := c.sim
 	defer func() { s.after(300*time.Millisecond+s.between(0, 4*time.Second), c.act) }()
 	w := s.leader()
-	if w == nil || w.frozen || s.now > 35*time.Second || s.now < c.busy {
+	if w == nil || w.frozen || s.now > s.quiet || s.now < c.busy {
 		return
 	}
 	c.busy = s.now + 12*time.Second
@@ -439,13 +373,33 @@ func (c *simClient) act() {
 	if c.may == nil {
 		c.may = []simState{{}}
 	}
+	switch {
+	case c.last != nil && s.rng.IntN(2) == 0: // by now it has been performed, or never will be but so
+		c.give(w, *c.last)
+		return
+	case len(c.done) > 0 && s.rng.IntN(5) == 0: // its answer was lost, and came late; others have made changes since
+		again := c.done[s.rng.IntN(len(c.done))]
+		again.again, again.old, again.change = true, c.may, func(st simState) simState { return st }
+		c.give(w, again)
+		return
+	}
 	n := 1 + s.rng.IntN(4)
 	config := map[string]string{
-		"n": strconv.Itoa(n), "partitions": strconv.Itoa(n + s.rng.IntN(5)), "rev": strconv.Itoa(s.seq),
+		"n": strconv.Itoa(n), "partitions": strconv.Itoa(n + s.rng.IntN(5)), "rev": strconv.Itoa(s.seq), "class": c.class,
 	}
 	var o Order
 	var change func(simState) simState
-	switch s.rng.IntN(8) {
+	switch s.rng.IntN(11) {
+	case 8, 9, 10: // partitions are added; tasks, too, now and then
+		last := c.may[len(c.may)-1].config
+		if last == nil {
+			break
+		}
+		tasks, _ := strconv.Atoi(last["n"])
+		parts, _ := strconv.Atoi(last["partitions"])
+		config["n"], config["partitions"] = strconv.Itoa(tasks), strconv.Itoa(parts+1+s.rng.IntN(4))
+		o = PutConnector{Name: c.name, Config: config}
+		change = func(st simState) simState { return simState{config, st.target} }
 	case 0, 1, 2, 3:
 		o = PutConnector{Name: c.name, Config: config}
 		change = func(st simState) simState { return simState{config, st.target} }
@@ -459,25 +413,44 @@ func (c *simClient) act() {
 		o = RestartConnector{c.name, true, false}
 		change = func(st simState) simState { return st }
 	case 7:
-		o = DeleteConnector{c.name}
+		o = DeleteConnector{Name: c.name}
 		change = func(simState) simState { return simState{} }
 	}
-	old := c.may
-	for _, st := range old { // until the answer comes, both may be so
-		c.may = append(c.may, change(st))
-	}
-	w.order(o, func(r Reply) {
-		s.note("%s: %+v: %v", c.name, o, r.Err)
+	if o == nil {
 		c.busy = 0
-		switch r.Err {
+		return
+	}
+	c.give(w, simRequest{name: c.name + "-" + strconv.Itoa(s.stats.Orders), order: o, old: c.may, change: change})
+}
+
+// give orders a request, for the first time or again.
+func (c *simClient) give(w *simWorker, r simRequest) {
+	for _, st := range r.old { // until the answer comes, both may be so
+		c.may = append(c.may, r.change(st))
+	}
+	_, restart := r.order.(RestartConnector) // is not made once
+	again := r.again
+	if r.again = true; !restart {
+		c.last = &r
+	}
+	w.order(r.name, r.order, func(re Reply) {
+		c.sim.note("%s: %s %+v: %v", c.name, r.name, r.order, re.Err)
+		c.busy = 0
+		switch re.Err {
 		case nil:
-			c.may = nil
-			for _, st := range old {
-				c.may = append(c.may, change(st))
+			if c.may = nil; !restart && !again {
+				c.done = append(c.done, r)
 			}
+			for _, st := range r.old {
+				c.may = append(c.may, r.change(st))
+			}
+			c.last = nil
 		case ErrOutcome:
 		default:
-			c.may = old
+			// Who does not lead, or not any more, does not know what became of it before.
+			if !again {
+				c.may, c.last = r.old, nil
+			}
 		}
 	})
 }
@@ -495,5 +468,28 @@ func (c *simClient) check(m *Machine) {
 	}
 	if c.may != nil {
 		c.sim.fail("%s is %v (%v), which no order made it: %v", c.name, config, m.Target(c.name), c.may)
+	}
+}
+
+// weigh tells what this worker's tasks weigh: now and then one changes, until the world comes to rest.
+func (w *simWorker) weigh() {
+	s := w.sim
+	load := Load{Instance: w.instance(), Weights: map[string]map[int]int64{}}
+	for _, id := range slices.Sorted(maps.Keys(w.runs)) {
+		u := w.runs[id].Unit
+		if u.IsConnector() {
+			continue
+		}
+		if s.weights[u] == 0 || s.now < s.quiet && s.chance(0.1) {
+			s.weights[u] = 1 << s.rng.IntN(5)
+		}
+		if load.Weights[u.Connector] == nil {
+			load.Weights[u.Connector] = map[int]int64{}
+		}
+		load.Weights[u.Connector][u.Task] = s.weights[u]
+	}
+	if s.now < s.quiet || !maps.EqualFunc(load.Weights, w.told, maps.Equal[map[int]int64, map[int]int64]) {
+		w.announce(load)
+		w.told = load.Weights
 	}
 }

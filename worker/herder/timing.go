@@ -29,6 +29,8 @@ type Timing struct {
 	// Retry is the time after which an announcement that was not read back is made
 	// again.
 	Retry time.Duration
+	// Weigh is how long after tasks have changed their weights the leader looks whether the balance suffers.
+	Weigh time.Duration
 	// Delay is how long the tasks of a departed worker wait for its return
 	// (scheduled.rebalance.max.delay.ms; Kafka's default is 5 minutes, ours 0).
 	Delay time.Duration
@@ -47,5 +49,6 @@ func DefaultTiming() Timing {
 		StandStep:     300 * time.Millisecond,
 		Settle:        time.Second,
 		Retry:         2 * time.Second,
+		Weigh:         30 * time.Second,
 	}
 }

@@ -32,6 +32,24 @@ func (m *Machine) Tasks(name string) []map[string]string {
 // Target returns what is wanted of a connector.
 func (m *Machine) Target(name string) TargetState { return m.target(name) }
 
+// Settled says whether no task of a connector runs any more: nobody has one, and whoever had one has acknowledged that it
+// has stopped, or can be waited for no longer.
+func (m *Machine) Settled(name string) bool {
+	for _, a := range m.assignments {
+		for _, l := range a.Left {
+			if units := l.Units[name]; units != "" && units != "c" && !m.over(l.Wait, m.readTime(l.Version)) {
+				return false
+			}
+		}
+	}
+	for u := range m.owner {
+		if u.Connector == name && !u.IsConnector() {
+			return false
+		}
+	}
+	return true
+}
+
 // Owner returns who has been given a unit.
 func (m *Machine) Owner(u Unit) (i Instance, gen int64, ok bool) {
 	a := m.assignments[m.owner[u]]
@@ -39,6 +57,16 @@ func (m *Machine) Owner(u Unit) (i Instance, gen int64, ok bool) {
 		return Instance{}, 0, false
 	}
 	return a.Instance, a.units[u].gen, true
+}
+
+// Present says whether an instance takes part in the cluster, as far as gossip and the log show.
+func (m *Machine) Present(i Instance) bool { return m.present(i) }
+
+// Failed says whether a unit of this worker has FAILED under the generation that it has now, and is not run because of that.
+func (m *Machine) Failed(u Unit) bool {
+	f, failed := m.failed[u]
+	e := m.mine()[u]
+	return failed && e != nil && e.gen == f.gen && m.runs[u] == nil
 }
 
 // Running returns how many connectors and tasks run here, and whether some that
@@ -93,6 +121,9 @@ func (m *Machine) Loads() (connectors, tasks map[string]int) {
 	}
 	return connectors, tasks
 }
+
+// Drained returns the workers that are to run nothing, sorted. Some may be no members at the moment.
+func (m *Machine) Drained() []string { return sorted(m.drains) }
 
 // Epoch returns the leader's epoch and the version of the newest assignment.
 func (m *Machine) Epoch() (epoch, version int64) { return m.leader.Epoch, m.version }

@@ -319,6 +319,37 @@ func TestLogFollowsItsLeader(t *testing.T) {
 	}
 }
 
+// A partition whose leader is only just being made must not wait until the broker has
+// held a fetch of the others for its whole time.
+func TestPartitionInTroubleIsNotHeldUpByTheOthers(t *testing.T) {
+	t.Parallel()
+	cluster, client := brokers(t, kfake.NumBrokers(1))
+	create(t, client, "log", 2)
+	var refused, longest atomic.Int32
+	cluster.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		req := kreq.(*kmsg.FetchRequest)
+		asked := slices.ContainsFunc(req.Topics[0].Partitions, func(p kmsg.FetchRequestTopicPartition) bool { return p.Partition == 0 })
+		if !asked {
+			longest.Store(max(longest.Load(), req.MaxWaitMillis))
+			return nil, nil, false
+		}
+		if refused.Add(1) > 3 {
+			return nil, nil, false
+		}
+		return answerFetch(req, func(p *kmsg.FetchResponseTopicPartition) {
+			if p.Partition == 0 {
+				p.ErrorCode = kerr.NotLeaderForPartition.Code
+			}
+		}), nil, true
+	})
+	r := read(t, client, "log", nil)
+	r.freshly()
+	if got, limit := longest.Load(), int32(fetchWait/time.Millisecond); got == 0 || got >= limit {
+		t.Errorf("while partition 0 waited to be asked for again, the broker was to hold a fetch for %d ms, want less than %d", got, limit)
+	}
+}
+
 func TestNewPartitionsAreRead(t *testing.T) {
 	t.Parallel()
 	_, client := brokers(t)

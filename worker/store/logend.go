@@ -144,7 +144,7 @@ func (l *Log) answer(r *round, slot int) {
 	}
 	l.trouble["end"] = r.err
 	l.describe.stale = true
-	e.retryAt = time.Now().Add(backoff(e.fails, 50*time.Millisecond, time.Second))
+	e.retryAt = time.Now().Add(backoff(e.fails, 50*time.Millisecond, 400*time.Millisecond))
 	e.fails++
 	for _, w := range r.waiters {
 		if w.ctx.Err() == nil {

@@ -17,6 +17,7 @@ import (
 // Bounds of a fetch: one is under way per broker, and its answer is held until it is applied.
 const (
 	fetchWait           = time.Second // the broker holds a fetch that finds nothing
+	leastWait           = 10 * time.Millisecond
 	fetchBytes          = 8 << 20
 	fetchPartitionBytes = 4 << 20
 )
@@ -37,11 +38,17 @@ func (l *Log) startFetches(ctx context.Context, now time.Time) (next time.Time) 
 		}
 	}
 	ready := map[int32][]*partition{}
+	until := map[int32]time.Time{} // when a partition of the broker is to be asked for again
 	for _, p := range l.parts {
 		switch {
-		case p.leader < 0 || p.resolving:
+		case p.leader < 0:
+		case p.resolving:
+			until[p.leader] = now
 		case p.retryAt.After(now):
 			later(p.retryAt)
+			if t, ok := until[p.leader]; !ok || p.retryAt.Before(t) {
+				until[p.leader] = p.retryAt
+			}
 		default:
 			ready[p.leader] = append(ready[p.leader], p)
 		}
@@ -57,7 +64,11 @@ func (l *Log) startFetches(ctx context.Context, now time.Time) (next time.Time) 
 		case f.retryAt.After(now):
 			later(f.retryAt)
 		default:
-			l.fetch(ctx, broker, f, parts)
+			wait := fetchWait
+			if t, ok := until[broker]; ok {
+				wait = min(wait, max(t.Sub(now), leastWait))
+			}
+			l.fetch(ctx, broker, f, parts, wait)
 		}
 	}
 	return next
@@ -71,10 +82,11 @@ type sent struct {
 	position int64
 }
 
-func (l *Log) fetch(ctx context.Context, broker int32, f *fetcher, parts []*partition) {
+// fetch asks broker for parts, and has it wait for records that long: while it does, it is asked for nothing else.
+func (l *Log) fetch(ctx context.Context, broker int32, f *fetcher, parts []*partition, wait time.Duration) {
 	f.busy = true
 	req := kmsg.NewPtrFetchRequest()
-	req.MaxWaitMillis = int32(fetchWait / time.Millisecond)
+	req.MaxWaitMillis = int32(wait / time.Millisecond)
 	req.MinBytes = 1
 	req.MaxBytes = fetchBytes
 	req.SessionEpoch = -1 // no session

@@ -13,6 +13,15 @@ type Statuses struct {
 	connectors map[string]Status
 	tasks      map[string]map[int]Status
 	topics     map[string]map[string]TopicStatus // by connector, then topic
+	// replaced holds what was known of a unit before another worker, or the same under another generation, wrote: a
+	// former owner may write after the present one.
+	replaced map[statusKey]Status
+}
+
+// statusKey is a connector instance, whose task is -1, or a task.
+type statusKey struct {
+	connector string
+	task      int
 }
 
 // NewStatuses returns an empty view.
@@ -21,6 +30,7 @@ func NewStatuses() *Statuses {
 		connectors: map[string]Status{},
 		tasks:      map[string]map[int]Status{},
 		topics:     map[string]map[string]TopicStatus{},
+		replaced:   map[statusKey]Status{},
 	}
 }
 
@@ -33,8 +43,15 @@ func (s *Statuses) Apply(record any) {
 	case ConnectorStatus:
 		if r.Status == nil {
 			delete(s.connectors, r.Connector)
+			delete(s.replaced, statusKey{r.Connector, -1})
+			for task := range s.tasks[r.Connector] {
+				delete(s.replaced, statusKey{r.Connector, task})
+			}
 			delete(s.tasks, r.Connector)
 			return
+		}
+		if old, known := s.connectors[r.Connector]; known {
+			s.keep(statusKey{r.Connector, -1}, old, *r.Status)
 		}
 		s.connectors[r.Connector] = *r.Status
 	case TaskStatus:
@@ -51,6 +68,7 @@ func (s *Statuses) Apply(record any) {
 func (s *Statuses) applyTask(r TaskStatus) {
 	if r.Status == nil {
 		removeFrom(s.tasks, r.Connector, r.Task)
+		delete(s.replaced, statusKey{r.Connector, r.Task})
 		return
 	}
 	// A worker may report that it gave a task up after the next one has reported that it runs, since their
@@ -59,7 +77,38 @@ func (s *Statuses) applyTask(r TaskStatus) {
 	if known && r.Status.State == "UNASSIGNED" && old.State == "RUNNING" && old.Generation >= r.Status.Generation {
 		return
 	}
+	if known {
+		s.keep(statusKey{r.Connector, r.Task}, old, *r.Status)
+	}
 	insertInto(s.tasks, r.Connector, r.Task, *r.Status)
+}
+
+// keep remembers old, which another run's status replaces. Further ones of that other run replace only its own.
+func (s *Statuses) keep(k statusKey, old, status Status) {
+	if old.WorkerID != status.WorkerID || old.Generation != status.Generation {
+		s.replaced[k] = old
+	}
+}
+
+// SaidBy returns what a worker has last said of a unit, whose task is -1 for the connector instance, under a
+// generation. Connect believes the record that was written last; who knows the owner need not: a former owner whose
+// write was late must not hide what the present one says.
+func (s *Statuses) SaidBy(worker string, generation int32, connector string, task int) (Status, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	newest, known := s.tasks[connector][task]
+	if task < 0 {
+		newest, known = s.connectors[connector]
+	}
+	if !known {
+		return Status{}, false
+	}
+	for _, st := range []Status{newest, s.replaced[statusKey{connector, task}]} {
+		if st.State != "" && st.WorkerID == worker && st.Generation == generation {
+			return st, true
+		}
+	}
+	return Status{}, false
 }
 
 func insertInto[K comparable, V any](m map[string]map[K]V, name string, k K, v V) {
@@ -104,6 +153,21 @@ func (s *Statuses) Tasks(name string) map[int]Status {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return maps.Clone(s.tasks[name])
+}
+
+// UsesTopic says whether it is known that a connector uses a topic.
+func (s *Statuses) UsesTopic(name, topic string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, ok := s.topics[name][topic]
+	return ok
+}
+
+// TopicUsers returns the names of all connectors that are known to use topics, sorted.
+func (s *Statuses) TopicUsers() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.topics))
 }
 
 // Topics returns the topics that a connector uses, sorted by name.

@@ -148,3 +148,40 @@ func TestStatusesFollowConnectsRules(t *testing.T) {
 		t.Errorf("after the deletion tasks %v are left", s.Tasks("c"))
 	}
 }
+
+func TestALateStatusDoesNotHideThePresentOwners(t *testing.T) {
+	t.Parallel()
+	s := NewStatuses()
+	say := func(state, worker string, generation int32) {
+		st := Status{State: state, WorkerID: worker, Generation: generation}
+		s.Apply(TaskStatus{"c", 0, &st})
+		s.Apply(ConnectorStatus{"c", &st})
+	}
+	want := func(what, worker string, generation int32, state string) {
+		t.Helper()
+		for _, task := range []int{-1, 0} {
+			got, ok := s.SaidBy(worker, generation, "c", task)
+			if got.State != state || ok != (state != "") {
+				t.Errorf("%s: unit %d of %s in generation %d: got %+v, want %q", what, task, worker, generation, got, state)
+			}
+		}
+	}
+	want("before anything", "a", 1, "")
+	say("RUNNING", "a", 1)
+	say("RUNNING", "b", 2)
+	want("the new owner", "b", 2, "RUNNING")
+	say("FAILED", "a", 1)
+	say("FAILED", "a", 1)
+	want("late reports of the former owner", "b", 2, "RUNNING")
+	say("FAILED", "b", 2)
+	want("the owner's own", "b", 2, "FAILED")
+	say("RUNNING", "b", 3)
+	say("FAILED", "b", 2)
+	want("a late report of the same worker's former run", "b", 3, "RUNNING")
+	want("of nobody", "c", 3, "")
+	s.Apply(TaskStatus{Connector: "c", Task: 0})
+	s.Apply(ConnectorStatus{Connector: "c"})
+	want("after the deletion", "b", 3, "")
+	say("FAILED", "a", 1)
+	want("after the deletion nothing comes back", "b", 3, "")
+}

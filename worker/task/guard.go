@@ -3,8 +3,8 @@ package task
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,7 +19,9 @@ var ErrLease = errors.New("the run may not act any more: its lease has ended")
 // Lease is until when the runs of a worker may act, unless they are being
 // stopped. The zero Lease has run out.
 type Lease struct {
-	until atomic.Pointer[time.Time]
+	// Length is how long the lease lasts from when it was asked for.
+	Length time.Duration
+	until  atomic.Pointer[time.Time]
 }
 
 // Renew sets the end of the lease. until must carry a monotonic reading.
@@ -36,40 +38,83 @@ func (l *Lease) Until() time.Time {
 // guard holds a run to its lease: it knows until when the run may act, refuses
 // writes after that, and then closes the run's connections.
 type guard struct {
-	lease   *Lease
+	lease *Lease
+	// strict holds the run to the lease even under a fence (lease.enforce=all).
+	strict  bool
 	expired chan struct{}
+	clear   chan struct{} // closed when no former owner can save offsets any more
 
 	mu       sync.Mutex
+	fenced   bool      // a fence bounds what the run can do, not the lease
 	deadline time.Time // of a run that is being stopped; zero while it is not
+	leased   time.Time // the end of the lease when the run was first told to stop
 	moved    chan struct{}
 	conns    map[net.Conn]struct{}
 }
 
 func newGuard(l *Lease) *guard {
-	return &guard{lease: l, expired: make(chan struct{}), moved: make(chan struct{}, 1), conns: map[net.Conn]struct{}{}}
+	return &guard{
+		lease: l, expired: make(chan struct{}), clear: make(chan struct{}), moved: make(chan struct{}, 1), conns: map[net.Conn]struct{}{},
+	}
 }
 
 // end sets the time after which the run must not act. An earlier one stays.
 func (g *guard) end(deadline time.Time) {
 	g.mu.Lock()
+	if g.deadline.IsZero() {
+		g.leased = g.lease.Until()
+	}
 	if g.deadline.IsZero() || deadline.Before(g.deadline) {
 		g.deadline = deadline
 	}
 	g.mu.Unlock()
+	g.look()
+}
+
+// fence says whether the run holds a fence.
+func (g *guard) fence(held bool) {
+	g.mu.Lock()
+	g.fenced = held
+	g.mu.Unlock()
+	g.look()
+}
+
+// look has watch look again.
+func (g *guard) look() {
 	select {
 	case g.moved <- struct{}{}:
 	default:
 	}
 }
 
+// forever is later than anything here lasts.
+const forever = 100 * 365 * 24 * time.Hour
+
 // until is when the run's right to act ends, as far as is known.
 func (g *guard) until() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !g.deadline.IsZero() {
+	switch {
+	case !g.deadline.IsZero():
 		return g.deadline
+	case g.fenced && !g.strict:
+		return time.Now().Add(forever)
 	}
 	return g.lease.Until()
+}
+
+// saving is when the run's right to save offsets ends. No fence keeps an old
+// offset out of the worker's topic, so that is never later than the lease.
+func (g *guard) saving() time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.deadline.IsZero():
+		return g.lease.Until()
+	case g.leased.Before(g.deadline):
+		return g.leased
+	}
+	return g.deadline
 }
 
 func (g *guard) valid() bool { return time.Now().Before(g.until()) }
@@ -148,12 +193,20 @@ func (c *guardedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// offsets lets a run save offsets only while it may act: those of a run that has
-// been replaced are older than its successor's.
+// offsets lets a run save offsets only while it may: those of a run that has been replaced are older than
+// its successor's. So a save waits until no former owner can save any more, and is
+// refused when the run's own lease is over.
 func (g *guard) offsets(o connector.Offsets) connector.Offsets {
 	save := o.Save
 	o.Save = func(ctx context.Context, offsets []connector.Offset) error {
-		until := g.until()
+		select {
+		case <-g.clear:
+		case <-g.expired:
+			return ErrLease
+		case <-ctx.Done():
+			return fmt.Errorf("offsets are not saved while a former owner may save its own: %w", context.Cause(ctx))
+		}
+		until := g.saving()
 		if !time.Now().Before(until) {
 			return ErrLease
 		}
@@ -164,7 +217,26 @@ func (g *guard) offsets(o connector.Offsets) connector.Offsets {
 	return o
 }
 
-func dedup(s []string) []string {
-	slices.Sort(s)
-	return slices.Compact(s)
+// confirmTick is how often confirm looks at the lease, which is renewed about
+// every half second.
+const confirmTick = 20 * time.Millisecond
+
+// confirm returns nil when the lease has been renewed by a reading of the config topic that was asked for after the
+// call, and the run has not been told to stop: then it was still its owner's.
+func (g *guard) confirm(ctx context.Context) error {
+	since := time.Now()
+	ticker := time.NewTicker(confirmTick)
+	defer ticker.Stop()
+	for {
+		if g.lease.Until().Add(-g.lease.Length).After(since) {
+			return context.Cause(ctx)
+		}
+		select {
+		case <-ticker.C:
+		case <-g.expired:
+			return ErrLease
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"barnabas/clientconfig"
 	"barnabas/config"
+	"barnabas/configprovider"
 	"barnabas/connector"
 )
 
@@ -37,13 +38,13 @@ func runner(t *testing.T, lease *Lease, p plugin) (*Runner, <-chan ending, *byte
 	var mu sync.Mutex
 	r := NewRunner(Options{
 		Plugin: func(string) (connector.Plugin, error) {
-			return connector.Plugin{Keys: config.NewDef(), NewTask: func() connector.Task { return p }}, nil
+			return connector.Plugin{Keys: config.NewDef(), Fences: true, NewTask: func() connector.Task { return p }}, nil
 		},
-		Resolve: func(_ context.Context, written map[string]string) (config.Settings, error) {
+		Resolve: func(_ context.Context, written map[string]string) (config.Settings, []configprovider.Use, error) {
 			if written["broken"] != "" {
-				return nil, errors.New("no such key")
+				return nil, nil, errors.New("no such key")
 			}
-			return config.Literal(written), nil
+			return config.Literal(written), nil, nil
 		},
 		Offsets: func(string) connector.Offsets {
 			return connector.Offsets{Save: func(ctx context.Context, _ []connector.Offset) error { return ctx.Err() }}
@@ -52,7 +53,13 @@ func runner(t *testing.T, lease *Lease, p plugin) (*Runner, <-chan ending, *byte
 		Log:      slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)),
 		Metrics:  prometheus.NewRegistry(),
 		Internal: func() connector.Internal { return connector.Internal{} },
-		Hooks:    Hooks{Running: func(Run) {}, Ended: func(r Run, err error) { ended <- ending{r, err} }},
+		Group:    "g", GapPolicy: "stop",
+		Hooks: Hooks{
+			Wrote:   func(Run, string) {},
+			Restart: func(Run) {},
+			Running: func(Run) {}, Fenced: func(Run, bool) {},
+			Ended: func(r Run, err error) { ended <- ending{r, err} },
+		},
 	})
 	t.Cleanup(func() {
 		r.StopAll("the test is over")
@@ -160,6 +167,7 @@ func TestNothingIsSentPastTheLease(t *testing.T) {
 	t.Cleanup(func() { l.Close() })
 	lease := leased()
 	g := newGuard(lease)
+	close(g.clear)
 	dial := g.dialer(new(net.Dialer).DialContext)
 	conn, err := dial(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
@@ -244,5 +252,34 @@ func TestIdentityNamesPrincipalAndReferences(t *testing.T) {
 	}
 	if got := fmt.Sprint(Run{Connector: "x", Task: -1}, Run{Connector: "x", Task: 2}); got != "x x-2" {
 		t.Errorf("runs are called %q", got)
+	}
+}
+
+func TestARunIsGivenTheNewestConfigurationAlone(t *testing.T) {
+	t.Parallel()
+	told := make(chan struct{})
+	got := make(chan map[string]string)
+	r, _, _ := runner(t, leased(), func(ctx context.Context, tc connector.TaskContext) error {
+		<-told
+		for {
+			select {
+			case c := <-tc.Updates:
+				got <- c
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	r.Start(Run{ID: 1, Connector: "x"})
+	r.Update(2, map[string]string{"n": "of a run that is over"})
+	r.Update(1, map[string]string{"n": "1"})
+	r.Update(1, map[string]string{"n": "2"})
+	close(told)
+	if c := wait(t, got, "update"); c["n"] != "2" {
+		t.Errorf("got %v", c)
+	}
+	r.Update(1, map[string]string{"n": "3"})
+	if c := wait(t, got, "update"); c["n"] != "3" {
+		t.Errorf("got %v", c)
 	}
 }
