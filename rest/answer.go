@@ -105,6 +105,12 @@ func (s *Server) write(c echo.Context, a answer) error {
 	if a.retryAfter {
 		h.Set("Retry-After", "1")
 	}
+	if a.stale {
+		h.Add(headerWarning, staleWarning)
+	}
+	if a.advice != "" {
+		h.Add(headerWarning, warningStart+strconv.QuoteToASCII(a.advice))
+	}
 	if a.elsewhere != "" {
 		h.Set(headerElsewhere, a.elsewhere)
 	}

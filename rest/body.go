@@ -33,6 +33,16 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 	return fields, nil
 }
 
+// readOurs reads a JSON object for a path that Connect does not have: there what is wrong with it is a 400.
+func readOurs(body []byte) (map[string]json.RawMessage, error) {
+	fields, err := readObject(body)
+	var f *failure
+	if errors.As(err, &f) {
+		return nil, fail(http.StatusBadRequest, "%s", f.message)
+	}
+	return fields, err
+}
+
 func readJSON(body []byte, v any, what string) error {
 	if !utf8.Valid(body) {
 		return fail(http.StatusInternalServerError, "The request body is not UTF-8.")
@@ -96,8 +106,6 @@ type creation struct {
 	initial worker.TargetState
 }
 
-var creationFields = []string{"name", "config", "initial_state"}
-
 func readCreation(body []byte) (creation, error) {
 	var c creation
 	fields, err := readObject(body)
@@ -107,10 +115,8 @@ func readCreation(body []byte) (creation, error) {
 	if fields == nil {
 		return c, fail(http.StatusInternalServerError, "The request has no body.")
 	}
-	for k := range fields {
-		if !slices.Contains(creationFields, k) {
-			return c, fail(http.StatusInternalServerError, "Unrecognized field %q, not one of %q.", k, creationFields)
-		}
+	if err := onlyFields(fields, "name", "config", "initial_state"); err != nil {
+		return c, err
 	}
 	if raw, ok := fields["name"]; ok {
 		name, err := readString(raw)
@@ -130,6 +136,16 @@ func readCreation(body []byte) (creation, error) {
 	}
 	c.config, err = readStrings(raw)
 	return c, err
+}
+
+// onlyFields refuses fields that are not known.
+func onlyFields(fields map[string]json.RawMessage, known ...string) error {
+	for k := range fields {
+		if !slices.Contains(known, k) {
+			return fail(http.StatusInternalServerError, "Unrecognized field %q, not one of %q.", k, known)
+		}
+	}
+	return nil
 }
 
 // readInitialState reads initial_state (KIP-980); absent and null give "".

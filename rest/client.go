@@ -27,6 +27,8 @@ type ClientOptions struct {
 	// User and Password are sent as basic authentication if User is not empty.
 	User     string
 	Password config.Secret
+	// Token is sent as a bearer token if User is empty.
+	Token config.Secret
 	// TLS is for https URLs.
 	TLS *tls.Config
 	// Timeout bounds one attempt; 0 means 60 s, which is more than a worker
@@ -35,6 +37,8 @@ type ClientOptions struct {
 	// Retry bounds how long a request is repeated while no worker can be
 	// reached or none is ready; 0 means 10 s, negative never.
 	Retry time.Duration
+	// Warn, unless nil, is told what a worker warns of beside its answers.
+	Warn func(text string)
 }
 
 // Client asks a cluster through its REST API. Its methods return a *StatusError
@@ -45,9 +49,11 @@ type Client struct {
 	urls     []string
 	user     string
 	password config.Secret
+	token    config.Secret
 	header   http.Header
 	timeout  time.Duration
 	retry    time.Duration
+	warn     func(string)
 }
 
 // DefaultURL is where a worker listens unless told otherwise.
@@ -56,7 +62,7 @@ const DefaultURL = "http://localhost:8083"
 // NewClient checks the options. It opens nothing.
 func NewClient(o ClientOptions) (*Client, error) {
 	c := &Client{
-		http: newHTTPClient(o.TLS), user: o.User, password: o.Password, timeout: o.Timeout, retry: o.Retry,
+		http: newHTTPClient(o.TLS, nil), user: o.User, password: o.Password, token: o.Token, timeout: o.Timeout, retry: o.Retry, warn: o.Warn,
 	}
 	if c.timeout == 0 {
 		c.timeout = time.Minute
@@ -225,9 +231,40 @@ func (c *Client) Offsets(ctx context.Context, name string) ([]worker.OffsetEntry
 	return offsets.Offsets, err
 }
 
+// ActiveTopics returns the topics that a connector has written to.
+func (c *Client) ActiveTopics(ctx context.Context, name string) ([]string, error) {
+	var topics map[string]activeTopics
+	err := c.call(ctx, "GET", connectorPath(name)+"/topics", nil, &topics)
+	return topics[name].Topics, err
+}
+
+// ResetTopics forgets which topics a connector has written to.
+func (c *Client) ResetTopics(ctx context.Context, name string) error {
+	return c.call(ctx, "PUT", connectorPath(name)+"/topics/reset", nil, nil)
+}
+
+// AlterOffsets sets source offsets of a stopped connector; an Offset of null deletes one. It returns Connect's message.
+func (c *Client) AlterOffsets(ctx context.Context, name string, offsets []worker.OffsetEntry) (string, error) {
+	var done message
+	err := c.call(ctx, "PATCH", connectorPath(name)+"/offsets", connectorOffsets{offsets}, &done)
+	return done.Message, err
+}
+
+// ResetOffsets deletes all source offsets of a stopped connector. It returns Connect's message.
+func (c *Client) ResetOffsets(ctx context.Context, name string) (string, error) {
+	var done message
+	err := c.call(ctx, "DELETE", connectorPath(name)+"/offsets", nil, &done)
+	return done.Message, err
+}
+
 // Plugins lists the kinds of connectors.
 func (c *Client) Plugins(ctx context.Context) (plugins []worker.PluginInfo, err error) {
 	return plugins, c.call(ctx, "GET", "/connector-plugins", nil, &plugins)
+}
+
+// AllPlugins lists transforms, predicates and converters besides.
+func (c *Client) AllPlugins(ctx context.Context) (plugins []worker.PluginInfo, err error) {
+	return plugins, c.call(ctx, "GET", "/connector-plugins?connectorsOnly=false", nil, &plugins)
 }
 
 // PluginConfig lists the keys of a connector's configuration.
@@ -271,6 +308,15 @@ func (c *Client) Worker(ctx context.Context, id string) (member worker.Member, e
 	return member, c.call(ctx, "GET", "/v1/workers/"+url.PathEscape(id), nil, &member)
 }
 
+// DrainWorker has a worker give away what it runs and get nothing, or takes that back.
+func (c *Client) DrainWorker(ctx context.Context, id string, on bool) error {
+	method := "PUT"
+	if !on {
+		method = "DELETE"
+	}
+	return c.call(ctx, method, "/v1/workers/"+url.PathEscape(id)+"/drain", nil, nil)
+}
+
 // Replication tells how far the tasks of a connector are.
 func (c *Client) Replication(ctx context.Context, name string) (r Replication, err error) {
 	return r, c.call(ctx, "GET", "/v1/replication/"+url.PathEscape(name), nil, &r)
@@ -279,6 +325,32 @@ func (c *Client) Replication(ctx context.Context, name string) (r Replication, e
 // LocalReplication tells how far those tasks are that run on the worker that is asked.
 func (c *Client) LocalReplication(ctx context.Context, name string) (r Replication, err error) {
 	return r, c.call(ctx, "GET", "/v1/replication/"+url.PathEscape(name)+"?local=true", nil, &r)
+}
+
+// Gaps returns the gap ledger of a connector.
+func (c *Client) Gaps(ctx context.Context, name string) (g Gaps, err error) {
+	return g, c.call(ctx, "GET", "/v1/replication/"+url.PathEscape(name)+"/gaps", nil, &g)
+}
+
+// Translate says where groups go on at the target of a mirror: those named, or all, for the topics named, or all.
+func (c *Client) Translate(ctx context.Context, name string, groups, topics []string) (t Translations, err error) {
+	path := "/v1/replication/" + url.PathEscape(name) + "/translate"
+	if query := (url.Values{"group": groups, "topic": topics}).Encode(); query != "" {
+		path += "?" + query
+	}
+	return t, c.call(ctx, "GET", path, nil, &t)
+}
+
+// FailoverPlan says what stands in the way of a failover to the target of a mirror; see the query of
+// /v1/replication/{connector}/failover.
+func (c *Client) FailoverPlan(ctx context.Context, name string, maxLag int64, watch, recent time.Duration) (p FailoverPlan, err error) {
+	query := url.Values{"max_lag": {strconv.FormatInt(maxLag, 10)}, "watch": {watch.String()}, "recent": {recent.String()}}
+	return p, c.call(ctx, "GET", "/v1/replication/"+url.PathEscape(name)+"/failover?"+query.Encode(), nil, &p)
+}
+
+// LocalGaps returns the gap ledgers of those tasks that run on the worker that is asked.
+func (c *Client) LocalGaps(ctx context.Context, name string) (g Gaps, err error) {
+	return g, c.call(ctx, "GET", "/v1/replication/"+url.PathEscape(name)+"/gaps?local=true", nil, &g)
 }
 
 // Metrics returns the worker's metrics in Prometheus' text format.
@@ -303,6 +375,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	a, base, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return err
+	}
+	if a.warning != "" && c.warn != nil {
+		c.warn(a.warning)
 	}
 	if a.status >= 300 {
 		return statusError(a, base)
@@ -391,6 +466,8 @@ func (c *Client) attempt(ctx context.Context, base, method, path string, body []
 	}
 	if c.user != "" {
 		req.SetBasicAuth(c.user, c.password.Reveal())
+	} else if token := c.token.Reveal(); token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	return exchange(c.http, req)
 }

@@ -2,7 +2,6 @@ package rest
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -74,6 +73,16 @@ func (s *Server) getWorker(_ context.Context, r *request) (answer, error) {
 	return answer{}, fail(http.StatusNotFound, "Worker %s not found", id)
 }
 
+// drainWorker answers when the order is in the log; what moves shows in the worker's counts.
+func (s *Server) drainWorker(on bool) handler {
+	return func(ctx context.Context, r *request) (answer, error) {
+		if err := s.w.Drain(ctx, r.param("worker"), on); err != nil {
+			return answer{}, err
+		}
+		return empty(http.StatusNoContent)
+	}
+}
+
 const (
 	stateAlive  = "alive" // of a worker.Member
 	maxPeers    = 16      // other workers asked at the same time
@@ -110,107 +119,4 @@ func (s *Server) askPeers(ctx context.Context, r *request, peers []worker.Member
 	}
 	_ = g.Wait() // no function returns an error
 	return failed
-}
-
-// Replication is the answer to GET /v1/replication/{connector}: what all workers
-// that run its tasks say, and who did not answer.
-type Replication struct {
-	worker.Replication
-	Missing []MissingWorker `json:"missing,omitempty"`
-}
-
-// MissingWorker is a worker that runs tasks and did not say how far they are.
-type MissingWorker struct {
-	WorkerID string `json:"worker_id"`
-	Reason   string `json:"reason"`
-}
-
-// getReplication tells how far a connector's tasks are. A task shows without partitions
-// if its worker cannot be asked. local=true asks only this worker.
-func (s *Server) getReplication(ctx context.Context, r *request) (answer, error) {
-	name := r.param("connector")
-	local, err := s.w.Replication(ctx, name)
-	if err != nil {
-		return answer{}, err
-	}
-	if isTrue(r.query.Get("local")) {
-		return ok(tidy(Replication{Replication: local}))
-	}
-	status, err := s.w.Status(ctx, name)
-	if errors.Is(err, worker.ErrNotFound) {
-		return ok(tidy(Replication{Replication: local})) // so new that nothing is known of it yet
-	}
-	if err != nil {
-		return answer{}, err
-	}
-	peers, missing := s.runners(status)
-	var mu sync.Mutex
-	reports := local.Tasks
-	failed := s.askPeers(ctx, r, peers, func(ctx context.Context, c *Client, _ worker.Member) error {
-		answer, err := c.LocalReplication(ctx, name)
-		mu.Lock()
-		defer mu.Unlock()
-		reports = append(reports, answer.Tasks...)
-		return err
-	})
-	for id, err := range failed {
-		missing = append(missing, MissingWorker{id, err.Error()})
-	}
-	return ok(tidy(Replication{worker.Replication{Connector: name, Tasks: merge(status, reports)}, missing}))
-}
-
-// runners returns the other workers that run tasks by status, and those among
-// them of which no address is known.
-func (s *Server) runners(status worker.ConnectorStatus) (peers []worker.Member, missing []MissingWorker) {
-	members := s.w.Members()
-	seen := map[string]bool{s.w.ID(): true, "": true}
-	for _, t := range status.Tasks {
-		if seen[t.WorkerID] {
-			continue
-		}
-		seen[t.WorkerID] = true
-		i := slices.IndexFunc(members, func(m worker.Member) bool { return m.ID == t.WorkerID && m.State == stateAlive })
-		if i < 0 {
-			missing = append(missing, MissingWorker{t.WorkerID, "The worker is gone."})
-			continue
-		}
-		peers = append(peers, members[i])
-	}
-	return peers, missing
-}
-
-// merge gives each task of status its report. The one of the worker that the
-// status names wins: a task that has just moved may be reported by two.
-func merge(status worker.ConnectorStatus, reports []worker.TaskReplication) []worker.TaskReplication {
-	type source struct {
-		task   int
-		worker string
-	}
-	by, last := map[source]worker.TaskReplication{}, map[int]worker.TaskReplication{}
-	for _, r := range reports {
-		by[source{r.Task, r.WorkerID}], last[r.Task] = r, r
-	}
-	tasks := make([]worker.TaskReplication, 0, len(status.Tasks))
-	for _, t := range status.Tasks {
-		task, found := by[source{t.ID, t.WorkerID}]
-		if !found {
-			task, found = last[t.ID]
-		}
-		if !found {
-			task = worker.TaskReplication{Task: t.ID, WorkerID: t.WorkerID, State: t.State}
-		}
-		tasks = append(tasks, task)
-	}
-	return tasks
-}
-
-// tidy sorts, and makes lists without elements [].
-func tidy(r Replication) Replication {
-	r.Tasks = orEmpty(r.Tasks)
-	slices.SortFunc(r.Tasks, func(a, b worker.TaskReplication) int { return a.Task - b.Task })
-	slices.SortFunc(r.Missing, func(a, b MissingWorker) int { return strings.Compare(a.WorkerID, b.WorkerID) })
-	for i := range r.Tasks {
-		r.Tasks[i].Partitions = orEmpty(r.Tasks[i].Partitions)
-	}
-	return r
 }

@@ -1,7 +1,9 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"barnabas/e2e/answers"
 	"barnabas/worker"
 )
 
@@ -57,9 +60,13 @@ func TestAnyWorkerTakesAnyRequest(t *testing.T) {
 	if err := follower.client.RestartTask(ctx, worker.TaskID{Connector: "m", Task: 0}); !IsConflict(err) {
 		t.Errorf("restart of a stopped connector's task: %v", err)
 	}
-	if a := ask(t, follower.url, "DELETE", "/connectors/m?forward=false", nil, nil); a.status != 409 {
-		t.Errorf("forward=false on a follower: %d %s", a.status, a.body)
-	}
+	eventually(t, func() string { // the lead may pass on meanwhile, on a busy machine
+		_, follower := c.roles()
+		if a := ask(t, follower.url, "PUT", "/connectors/m/stop?forward=false", nil, nil); a.status != 409 {
+			return fmt.Sprintf("forward=false on a follower: %d %s", a.status, a.body)
+		}
+		return ""
+	})
 	if err := follower.client.Delete(ctx, "m"); err != nil {
 		t.Error(err)
 	}
@@ -100,34 +107,47 @@ func TestNoWriteFailsWhileTheLeaderLeaves(t *testing.T) {
 	}
 }
 
-func TestRepeatedCreationIsOneIfItIsTheSame(t *testing.T) {
+// The answers to the first attempts are lost, and other clients do something in between.
+func TestARepeatedRequestIsPerformedOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1)
-	n := c.nodes[0]
-	if _, err := n.client.Create(t.Context(), "m", c.mirror(nil), worker.Stopped); err != nil {
-		t.Fatal(err)
+	w := c.nodes[0].worker
+	once := func(name string) context.Context { return worker.WithRequest(t.Context(), name) }
+	file := func(version string) map[string]string {
+		return map[string]string{"connector.class": "FileStreamSource", "topic": "t1", "file": "/none", "batch.size": version}
 	}
-	conflict := answerTo(fail(http.StatusConflict, "Connector m already exists"))
-	for _, row := range []struct {
-		about  string
-		config map[string]string
-		known  bool
-		want   int
-	}{
-		{"the same, new", c.mirror(nil), false, http.StatusCreated},
-		{"the same, which was there before", c.mirror(nil), true, http.StatusConflict},
-		{"another configuration", c.mirror(map[string]string{"topics": "t2"}), false, http.StatusConflict},
-	} {
-		r := &request{body: []byte(toJSON(t, map[string]any{"name": "m", "config": row.config}))}
-		if got := n.server.settleCreate(t.Context(), r, row.known, conflict); got.status != row.want {
-			t.Errorf("%s: %d, want %d", row.about, got.status, row.want)
+	for attempt := range 2 {
+		if _, err := w.Create(once("create"), "m", file("1"), worker.Stopped); err != nil {
+			t.Errorf("create, attempt %d: %v", attempt, err)
 		}
 	}
-	if got := settleDelete(t.Context(), nil, true, answer{status: 404}); got.status != 204 {
-		t.Errorf("deletion of what was there: %d", got.status)
+	if _, err := w.Create(once("of another client"), "m", file("1"), worker.Stopped); !errors.Is(err, worker.ErrConflict) {
+		t.Errorf("another creation: %v", err)
 	}
-	if got := settleDelete(t.Context(), nil, false, answer{status: 404}); got.status != 404 {
-		t.Errorf("deletion of what was not there: %d", got.status)
+	for attempt := range 2 {
+		if info, _, err := w.Put(once("put"), "m", file("2")); err != nil || info.Config["batch.size"] != "2" {
+			t.Errorf("put, attempt %d: %v %v", attempt, info, err)
+		}
+		if _, _, err := w.Put(t.Context(), "m", file("3")); err != nil {
+			t.Error(err)
+		}
+	}
+	for attempt := range 2 {
+		if err := w.Delete(once("delete"), "m"); err != nil {
+			t.Errorf("delete, attempt %d: %v", attempt, err)
+		}
+		if _, created, err := w.Put(t.Context(), "m", file("4")); err != nil || created != (attempt == 0) {
+			t.Errorf("created %v, %v", created, err)
+		}
+	}
+	if err := w.Delete(t.Context(), "m"); err != nil {
+		t.Error(err)
+	}
+	if info, created, err := w.Put(once("put"), "m", file("2")); err != nil || created || info.Config["batch.size"] != "2" {
+		t.Errorf("put after the deletion: %v %v %v, want what it answered first", info, created, err)
+	}
+	if _, err := w.Connector(t.Context(), "m"); !errors.Is(err, worker.ErrNotFound) {
+		t.Errorf("a request that was performed before the deletion is performed again: %v", err)
 	}
 }
 
@@ -164,60 +184,16 @@ func TestMembersAreListed(t *testing.T) {
 	}
 }
 
-func TestReplicationIsMergedFromAllWorkers(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t, 2)
-	n, ctx := c.nodes[0], t.Context()
-	if _, err := n.client.PutConfig(ctx, "m", c.mirror(map[string]string{"tasks.max": "4"})); err != nil {
-		t.Fatal(err)
-	}
-	n.waitFor("m", "RUNNING", 4)
-	eventually(t, func() string {
-		r, err := n.client.Replication(ctx, "m")
-		if err != nil || len(r.Missing) > 0 || len(r.Tasks) != 4 {
-			return "not whole: " + toJSON(t, r)
-		}
-		workers, partitions := map[string]int{}, 0
-		for i, task := range r.Tasks {
-			if task.Task != i {
-				return "not in order: " + toJSON(t, r)
-			}
-			workers[task.WorkerID]++
-			partitions += len(task.Partitions)
-		}
-		if len(workers) != 2 || partitions != 4 {
-			return "not of two workers and four partitions: " + toJSON(t, r)
-		}
-		here, err := n.client.LocalReplication(ctx, "m")
-		if err != nil || len(here.Tasks) != workers[n.id] {
-			return "the tasks of this worker: " + toJSON(t, here)
+// waitForLevel waits until a logger has a level, and says since when.
+func (n *node) waitForLevel(name, want string) {
+	n.t.Helper()
+	eventually(n.t, func() string {
+		level, err := n.client.Logger(n.t.Context(), name)
+		if err != nil || level.Level != want || level.LastModified == nil {
+			return fmt.Sprintf("%s: %+v %v, want %s", n.id, level, err, want)
 		}
 		return ""
 	})
-	if _, err := n.client.Replication(ctx, "nope"); !IsNotFound(err) {
-		t.Errorf("of an unknown connector: %v", err)
-	}
-}
-
-func TestWorkerThatDoesNotAnswerIsMissing(t *testing.T) {
-	t.Parallel()
-	reports := []worker.TaskReplication{
-		{Task: 1, WorkerID: "b:1", State: "RUNNING"}, {Task: 0, WorkerID: "a:1", State: "RUNNING"}, {Task: 1, WorkerID: "a:1", State: "STOPPED"},
-	}
-	status := worker.ConnectorStatus{Name: "m", Tasks: []worker.TaskState{
-		{ID: 0, WorkerID: "a:1", State: "RUNNING"}, {ID: 1, WorkerID: "b:1", State: "RUNNING"}, {ID: 2, WorkerID: "c:1", State: "UNASSIGNED"},
-	}}
-	got := tidy(Replication{Replication: worker.Replication{Connector: "m", Tasks: merge(status, reports)}})
-	var lines []string
-	for _, task := range got.Tasks {
-		lines = append(lines, task.WorkerID+" "+task.State)
-	}
-	if diff := cmp.Diff([]string{"a:1 RUNNING", "b:1 RUNNING", "c:1 UNASSIGNED"}, lines); diff != "" {
-		t.Error(diff)
-	}
-	if strings.Contains(toJSON(t, got), "null") {
-		t.Errorf("a list is null: %s", toJSON(t, got))
-	}
 }
 
 func TestLogLevelOnAllWorkers(t *testing.T) {
@@ -227,15 +203,51 @@ func TestLogLevelOnAllWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, n := range c.nodes {
-		if level, err := n.client.Logger(t.Context(), "worker"); err != nil || level.Level != "DEBUG" || level.LastModified == nil {
-			t.Errorf("%s: %+v %v", n.id, level, err)
+		n.waitForLevel("worker", "DEBUG")
+	}
+	if got := c.records("logger-cluster-worker"); !slices.Equal(got, []string{`{"level":"debug"}`}) {
+		t.Errorf("recorded %q, want the level as it was written", got)
+	}
+	// Who comes later has the levels of its own settings, as in Connect.
+	late := c.join()
+	eventually(t, func() string {
+		if h := late.worker.Health(); !h.Healthy {
+			return h.Message
 		}
+		return ""
+	})
+	if _, err := late.client.Logger(t.Context(), "worker"); !IsNotFound(err) {
+		t.Errorf("a worker that came later has the level, too: %v", err)
 	}
 	if changed, err := c.nodes[0].client.SetLogger(t.Context(), "worker", "WARN"); err != nil || !slices.Equal(changed, []string{"worker"}) {
 		t.Errorf("%v %v", changed, err)
 	}
 	if level, err := c.nodes[1].client.Logger(t.Context(), "worker"); err != nil || level.Level != "DEBUG" {
 		t.Errorf("set on one, the other has %+v %v", level, err)
+	}
+}
+
+// The leader is asked on its main listener, which serves that to other workers alone.
+func TestLogLevelOnAllWorkersWithAdminListeners(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 2, map[string]string{"admin.listeners": "http://127.0.0.1:1"})
+	leader, follower := c.roles()
+	set := func(base, level string, header map[string]string) received {
+		return send(t, "PUT", base+"/admin/loggers/worker?scope=cluster", `{"level":"`+level+`"}`, header)
+	}
+	for _, n := range c.nodes {
+		for name, header := range map[string]map[string]string{"nobody": nil, "who says it is a worker": {headerForwarded: follower.id}} {
+			if a := set(n.url, "TRACE", header); a.status != http.StatusNotFound {
+				t.Errorf("%s on a main listener: %d %s, want 404", name, a.status, a.body)
+			}
+		}
+	}
+	if a := set(follower.admin, "DEBUG", nil); a.status != http.StatusNoContent {
+		t.Fatalf("%d %s", a.status, a.body)
+	}
+	for _, n := range []*node{leader, follower} {
+		n.client = testClient(t, n.admin)
+		n.waitForLevel("worker", "DEBUG")
 	}
 }
 
@@ -250,12 +262,12 @@ func TestFailedConnectorShowsItsTrace(t *testing.T) {
 	}
 	n.waitFor("m", "FAILED", 0)
 	a := ask(t, n.url, "GET", "/connectors/m/status", nil, nil)
-	v, err := ordered(a.body)
+	v, err := answers.Ordered(a.body)
 	if err != nil {
 		t.Fatal(err)
 	}
-	connector := v.(object).fields["connector"].(object)
-	if diff := cmp.Diff([]string{"state", "worker_id", "version", "trace"}, connector.keys); diff != "" {
+	connector := v.(answers.Object).Fields["connector"].(answers.Object)
+	if diff := cmp.Diff([]string{"state", "worker_id", "version", "trace"}, connector.Keys); diff != "" {
 		t.Errorf("%s\n%s", diff, a.body)
 	}
 }
@@ -299,7 +311,7 @@ func TestEverythingElseOfOneWorker(t *testing.T) {
 	if err != nil || len(plugins) == 0 {
 		t.Fatalf("%v %v", plugins, err)
 	}
-	for _, name := range []string{plugins[0].Class, "MirrorSourceConnector", "MirrorSource"} {
+	for _, name := range []string{plugins[len(plugins)-1].Class, "MirrorSourceConnector", "MirrorSource"} {
 		if keys, err := n.client.PluginConfig(ctx, name); err != nil || len(keys) < 100 {
 			t.Errorf("%s: %d keys, %v", name, len(keys), err)
 		}
@@ -339,5 +351,39 @@ func TestNullValuesAreErrorsOfValidate(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"bar", "foo", "topics"}, nulls); diff != "" {
 		t.Errorf("%s\n%.300s", diff, a.body)
+	}
+}
+
+func TestTransformsAreDescribedInGroupsOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 1)
+	validate := func(class, more string) worker.ConfigInfos {
+		body := `{"connector.class":"` + class + `","name":"m","source.cluster.alias":"A","transforms":"X",` + more + `}`
+		a := ask(t, c.nodes[0].url, "PUT", "/connector-plugins/"+class+"/config/validate", map[string]string{"Content-Type": jsonType}, &body)
+		var infos worker.ConfigInfos
+		if err := json.Unmarshal([]byte(a.body), &infos); err != nil {
+			t.Fatal(err, a.body)
+		}
+		return infos
+	}
+	const mask = `"transforms.X.type":"org.apache.kafka.connect.transforms.MaskField$Value"`
+	for _, row := range []struct {
+		class, more, key string
+		errors           int
+	}{
+		{"MirrorSource", mask + `,"transforms.X.fields":"card"`, "", 0},
+		{"MirrorSource", mask, "transforms.X.fields", 2},
+		{"MirrorSource", `"transforms.X.type":"org.apache.kafka.connect.transforms.TimestampRouter"`, "transforms.X.type", 1},
+		{"MirrorHeartbeat", mask + `,"transforms.X.fields":"card"`, "transforms", 1},
+	} {
+		infos := validate(row.class, row.more)
+		if !slices.Contains(infos.Groups, "Transforms: X") {
+			t.Errorf("%s %s: groups %q", row.class, row.more, infos.Groups)
+		}
+		for _, info := range infos.Configs {
+			if n := len(info.Value.Errors); info.Value.Name == row.key && n != row.errors || strings.HasPrefix(info.Value.Name, "transforms") && info.Value.Name != row.key && n > 0 {
+				t.Errorf("%s %s: errors of %s: %q", row.class, row.more, info.Value.Name, info.Value.Errors)
+			}
+		}
 	}
 }

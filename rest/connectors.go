@@ -20,31 +20,57 @@ func connectRoutes(s *Server) []route {
 	routes := []route{
 		{method: "GET", path: "/", handle: s.getServer},
 		{method: "GET", path: "/health", handle: s.getHealth, early: true},
-		{method: "GET", path: "/connectors", handle: s.listConnectors},
-		{method: "POST", path: "/connectors", handle: s.createConnector, body: true, known: s.namedInBody, settle: s.settleCreate},
-		{method: "GET", path: connector, handle: s.getConnector},
-		{method: "DELETE", path: connector, handle: s.deleteConnector, known: s.namedInPath, settle: settleDelete},
-		{method: "GET", path: connector + "/config", handle: s.getConfig},
-		{method: "PUT", path: connector + "/config", handle: s.putConfig, body: true, known: s.namedInPath, settle: settlePut},
-		{method: "PATCH", path: connector + "/config", handle: s.patchConfig, body: true},
-		{method: "GET", path: connector + "/status", handle: s.getStatus},
+		{method: "GET", path: "/connectors", handle: s.listConnectors, fresh: true},
+		{method: "POST", path: "/connectors", handle: s.createConnector, body: true, warns: true},
+		{method: "GET", path: connector, handle: s.getConnector, fresh: true},
+		{method: "DELETE", path: connector, handle: s.deleteConnector},
+		{method: "GET", path: connector + "/config", handle: s.getConfig, fresh: true},
+		{method: "PUT", path: connector + "/config", handle: s.putConfig, body: true, warns: true},
+		{method: "PATCH", path: connector + "/config", handle: s.patchConfig, body: true, warns: true},
+		{method: "GET", path: connector + "/status", handle: s.getStatus, fresh: true},
 		{method: "PUT", path: connector + "/pause", handle: s.setTarget(worker.Paused, http.StatusAccepted)},
 		{method: "PUT", path: connector + "/resume", handle: s.setTarget(worker.Started, http.StatusAccepted)},
 		{method: "PUT", path: connector + "/stop", handle: s.setTarget(worker.Stopped, http.StatusNoContent)},
 		{method: "POST", path: connector + "/restart", handle: s.restartConnector},
-		{method: "GET", path: connector + "/offsets", handle: s.getOffsets},
-		{method: "GET", path: connector + "/tasks", handle: s.getTasks},
-		{method: "POST", path: connector + "/tasks", handle: s.publishTasks, plain: true},
-		{method: "GET", path: task + "/status", handle: s.getTaskStatus},
+		{method: "GET", path: connector + "/offsets", handle: s.getOffsets, fresh: true},
+		{method: "PATCH", path: connector + "/offsets", handle: s.alterOffsets, body: true},
+		{method: "DELETE", path: connector + "/offsets", handle: s.resetOffsets},
+		{method: "GET", path: connector + "/topics", handle: s.getTopics, fresh: true},
+		{method: "PUT", path: connector + "/topics/reset", handle: s.resetTopics},
+		{method: "GET", path: connector + "/tasks", handle: s.getTasks, fresh: true},
+		{method: "POST", path: connector + "/tasks", handle: s.publishTasks, plain: true, signed: true},
+		{method: "PUT", path: connector + "/fence", handle: s.fence, plain: true, signed: true},
+		{method: "GET", path: task + "/status", handle: s.getTaskStatus, fresh: true},
 		{method: "POST", path: task + "/restart", handle: s.restartTask},
 		{method: "GET", path: "/connector-plugins", handle: s.listPlugins},
 		{method: "GET", path: "/connector-plugins/:plugin/config", handle: s.getPluginConfig},
-		{method: "PUT", path: "/connector-plugins/:plugin/config/validate", handle: s.validate, body: true},
+		{method: "PUT", path: "/connector-plugins/:plugin/config/validate", handle: s.validate, body: true, warns: true},
 		{method: "GET", path: "/v1/workers", handle: s.listWorkers},
 		{method: "GET", path: "/v1/workers/:worker", handle: s.getWorker},
-		{method: "GET", path: "/v1/replication/:connector", handle: s.getReplication},
+		{method: "PUT", path: "/v1/workers/:worker/drain", handle: s.drainWorker(true)},
+		{method: "DELETE", path: "/v1/workers/:worker/drain", handle: s.drainWorker(false)},
+		{method: "GET", path: "/v1/replication/:connector", handle: s.getReplication, fresh: true},
+		{method: "GET", path: "/v1/replication/:connector/gaps", handle: s.getGaps},
+		{method: "GET", path: "/v1/replication/:connector/translate", handle: s.getTranslations},
+		{method: "GET", path: "/v1/replication/:connector/failover", handle: s.getFailoverPlan},
+		{method: "GET", path: "/v1/connectors", handle: s.listSummaries, fresh: true},
+		{method: "GET", path: "/v1/connectors/:connector/status", handle: s.getDetail, fresh: true},
+		{method: "GET", path: "/v1/connectors/:connector/history", handle: s.getHistory, fresh: true},
+		{method: "GET", path: "/v1/connectors/:connector/history/:version", handle: s.getVersion, fresh: true},
+		{method: "GET", path: "/v1/connectors/:connector/diff", handle: s.getDiff, fresh: true},
+		{method: "POST", path: "/v1/connectors/:connector/rollback", handle: s.rollback, body: true},
+		{method: "GET", path: secretsPath + "/references", handle: s.listSecretReferences},
+		{method: "POST", path: secretsPath + "/rotate", handle: s.rotateSecret, body: true},
+		{method: "POST", path: secretsPath + "/prove-revoked", handle: s.proveSecretRevoked, body: true},
+		{method: "GET", path: "/v1/whoami", handle: s.getIdentity},
+		{method: "GET", path: "/v1/can", handle: s.getPermission},
+		{method: "GET", path: "/v1/roles", handle: s.listRoles},
+		{method: "GET", path: "/v1/roles/:role", handle: s.getRole},
+		{method: "GET", path: "/v1/audit", handle: s.getAudit},
+		{method: "GET", path: "/v1/audit/verify", handle: s.verifyAudit},
 		{method: "GET", path: "/openapi.json", handle: getOpenAPI, plain: true, early: true},
 	}
+	routes = append(append(routes, registryRoutes(s)...), append(connectionRoutes(s), appRoutes(s)...)...)
 	if s.o.Gatherer != nil {
 		routes = append(routes, route{method: "GET", path: "/metrics", handle: s.getMetrics, plain: true, early: true})
 	}
@@ -68,6 +94,16 @@ func (s *Server) listConnectors(ctx context.Context, r *request) (answer, error)
 	if err != nil {
 		return answer{}, err
 	}
+	var also []string
+	for _, kind := range r.query["expand"] {
+		switch kind {
+		case "status":
+			also = append(also, "connect:GetConnectorStatus")
+		case "info":
+			also = append(also, "connect:GetConnector")
+		}
+	}
+	names = s.visible(r, names, also...)
 	if !r.query.Has("expand") {
 		return ok(orEmpty(names))
 	}
@@ -249,19 +285,6 @@ func (s *Server) restartConnector(ctx context.Context, r *request) (answer, erro
 
 // isTrue is Java's Boolean.valueOf: anything but "true" is false.
 func isTrue(s string) bool { return strings.EqualFold(s, "true") }
-
-func (s *Server) getOffsets(ctx context.Context, r *request) (answer, error) {
-	offsets, err := s.w.Offsets(ctx, r.param("connector"))
-	if err != nil {
-		return answer{}, err
-	}
-	return ok(connectorOffsets{orEmpty(offsets)})
-}
-
-// connectorOffsets is Connect's ConnectorOffsets.
-type connectorOffsets struct {
-	Offsets []worker.OffsetEntry `json:"offsets"`
-}
 
 func (s *Server) getTasks(ctx context.Context, r *request) (answer, error) {
 	tasks, err := s.w.TaskConfigs(ctx, r.param("connector"))

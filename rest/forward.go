@@ -38,24 +38,44 @@ const (
 // each take the other for the leader would multiply the attempts.
 //
 // An attempt may have been performed although no answer came: the leader dies
-// between its write and its answer. Repeating it then answers differently, so
-// what it meant is settled by the route's settle, from whether the connector was known before:
-//   - a creation that meets 409 answers 201 if the connector was not known and
-//     is now what was asked for. (Another client that created the same with the same
-//     configuration in this moment cannot be told apart; both get 201.)
-//   - a deletion that meets 404 answers 204 if the connector was known.
-//   - a PUT that meets an existing connector answers 201 if it was not known.
+// between its write and its answer. So all attempts carry one name, under which a leader makes a change
+// once and answers to the next attempt what it would have answered to the first (see worker.WithRequest). That
+// holds for changes of connectors. Where a repetition answers differently, what it means is settled by the route's settle, from
+// whether what it is about was known before: a deletion that meets 404 answers 204 if it was.
 func (s *Server) perform(ctx context.Context, rt route, r *request) (answer, error) {
+	deadline := time.Now().Add(s.o.ForwardTimeout)
 	if !rt.early {
-		if h := s.health(); h != nil {
-			return answer{}, h
+		if err := s.ready(ctx, r, deadline); err != nil {
+			return answer{}, err
+		}
+	}
+	stale := false
+	if rt.fresh {
+		var err error
+		if stale, err = s.stale(ctx); err != nil {
+			return answer{}, err
 		}
 	}
 	if r.hop {
 		return s.performHop(ctx, rt, r)
 	}
+	a, err := s.performAnywhere(ctx, rt, r, deadline)
+	a.stale = a.stale || stale
+	return a, err
+}
+
+// stale tells whether what this worker knows may be older than the request.
+func (s *Server) stale(ctx context.Context) (bool, error) {
+	err := s.w.Fresh(ctx)
+	if errors.Is(err, worker.ErrStale) {
+		return true, nil
+	}
+	return false, err
+}
+
+// performAnywhere is perform for who asks a worker first.
+func (s *Server) performAnywhere(ctx context.Context, rt route, r *request, deadline time.Time) (answer, error) {
 	known := rt.known == nil || rt.known(ctx, r)
-	deadline := time.Now().Add(s.o.ForwardTimeout)
 	uncertain := false
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		a, err := rt.handle(ctx, r)
@@ -67,7 +87,7 @@ func (s *Server) perform(ctx context.Context, rt route, r *request) (answer, err
 			a, err = s.forward(ctx, r, elsewhere.URL)
 			var lost *lostError
 			switch {
-			case err == nil && a.status != http.StatusMisdirectedRequest && a.status != http.StatusServiceUnavailable:
+			case err == nil && !refused(a):
 			case errors.As(err, &lost) || err == nil && a.status == http.StatusServiceUnavailable && !a.retryAfter:
 				uncertain = true
 				fallthrough
@@ -87,7 +107,7 @@ func (s *Server) perform(ctx context.Context, rt route, r *request) (answer, err
 		if uncertain && rt.settle != nil {
 			return rt.settle(ctx, r, known, a), nil
 		}
-		return a, nil
+		return a, err
 	}
 }
 
@@ -106,13 +126,26 @@ func (s *Server) performHop(ctx context.Context, rt route, r *request) (answer, 
 	return a, err
 }
 
+// ready waits until the worker has started. Who forwards does the waiting, and is told at once.
+func (s *Server) ready(ctx context.Context, r *request, deadline time.Time) error {
+	for wait := 20 * time.Millisecond; ; wait = min(2*wait, 500*time.Millisecond) {
+		starting := s.health()
+		if starting == nil || r.hop {
+			return starting
+		}
+		if again, _ := s.pause(ctx, wait, deadline); !again {
+			return starting
+		}
+	}
+}
+
 // health returns a 503 while the worker is starting.
 func (s *Server) health() error {
 	if s.w == nil {
 		return nil
 	}
 	if h := s.w.Health(); h.Status == healthStarting {
-		f := fail(http.StatusServiceUnavailable, "%s", h.Message)
+		f := fail(http.StatusServiceUnavailable, "This worker is starting: it waits %s.", h.Message)
 		f.retryAfter = true
 		return f
 	}
@@ -164,16 +197,7 @@ func (e *lostError) Error() string { return e.err.Error() }
 func (e *lostError) Unwrap() error { return e.err }
 
 // forwardedHeaders are passed on to the worker that performs a request.
-var forwardedHeaders = []string{"Content-Type", "Accept", "Authorization", headerSignature, headerAlgorithm}
-
-// peerHeader is what every request to another worker carries on behalf of r.
-func (s *Server) peerHeader(r *request) http.Header {
-	h := http.Header{headerRequestID: {r.id}, headerForwarded: {s.id()}}
-	if a := r.Header.Get("Authorization"); a != "" {
-		h.Set("Authorization", a)
-	}
-	return h
-}
+var forwardedHeaders = []string{"Content-Type", "Accept", "Authorization", "If-Match", "If-None-Match", headerSignature, headerAlgorithm}
 
 func (s *Server) id() string {
 	if s.w == nil {
@@ -193,6 +217,7 @@ func (s *Server) forward(ctx context.Context, r *request, base string) (answer, 
 		return answer{}, fmt.Errorf("forward to %s: %w", base, err)
 	}
 	maps.Copy(req.Header, s.peerHeader(r))
+	req.Header.Set(headerOnce, r.once)
 	for _, name := range forwardedHeaders {
 		if v := r.Header.Values(name); len(v) > 0 {
 			req.Header[http.CanonicalHeaderKey(name)] = v
@@ -206,12 +231,18 @@ func (s *Server) forward(ctx context.Context, r *request, base string) (answer, 
 		outcome = "uncertain"
 	case err != nil:
 		outcome = "unreached"
-	case a.status == http.StatusMisdirectedRequest || a.status == http.StatusServiceUnavailable:
+	case refused(a):
 		outcome = "refused"
 	}
 	s.metrics.forwards.WithLabelValues(outcome).Inc()
 	s.log.Debug("forwarded", "request", r.id, "to", base, "outcome", outcome, "status", a.status, "err", err)
 	return a, err
+}
+
+// refused tells whether another worker has not performed a request that it may perform later, or another one: it does not lead,
+// is not ready, or knows another session key than this worker.
+func refused(a answer) bool {
+	return a.status == http.StatusMisdirectedRequest || a.status == http.StatusServiceUnavailable || a.status == http.StatusForbidden && a.retryAfter
 }
 
 // maxAnswerBytes bounds the answer of another worker: 10,000 connectors with
@@ -224,7 +255,7 @@ func exchange(client *http.Client, req *http.Request) (answer, error) {
 	res, err := client.Do(req)
 	if err != nil {
 		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
+		if errors.As(err, &dial) && dial.Op == "dial" || errors.Is(err, errNoKey) {
 			return answer{}, shortened(err)
 		}
 		return answer{}, &lostError{shortened(err)}
@@ -240,7 +271,7 @@ func exchange(client *http.Client, req *http.Request) (answer, error) {
 	a := answer{
 		status: res.StatusCode, contentType: res.Header.Get("Content-Type"), body: body,
 		retryAfter: res.Header.Get("Retry-After") != "", elsewhere: res.Header.Get(headerElsewhere),
-		requestID: res.Header.Get(headerRequestID),
+		requestID: res.Header.Get(headerRequestID), warning: warningOf(res.Header),
 	}
 	if location, err := url.Parse(res.Header.Get("Location")); err == nil {
 		a.location = location.EscapedPath() // the client gets it with the host that it asked
@@ -269,52 +300,6 @@ func messageOf(a answer) string {
 	return fmt.Sprintf("HTTP %d %s", a.status, http.StatusText(a.status))
 }
 
-func (s *Server) namedInPath(ctx context.Context, r *request) bool {
-	_, err := s.w.Connector(ctx, r.param("connector"))
-	return err == nil
-}
-
-func (s *Server) namedInBody(ctx context.Context, r *request) bool {
-	c, err := readCreation(r.body)
-	if err != nil {
-		return true // refused anyway, the same each time
-	}
-	_, err = s.w.Connector(ctx, c.name)
-	return err == nil
-}
-
-func (s *Server) settleCreate(ctx context.Context, r *request, known bool, a answer) answer {
-	if a.status != http.StatusConflict || known {
-		return a
-	}
-	c, err := readCreation(r.body)
-	if err != nil {
-		return a
-	}
-	asked, err := checkConfig(c.name, c.config)
-	if err != nil {
-		return a
-	}
-	info, err := s.w.Connector(ctx, c.name)
-	for range 20 { // this worker may read the record a moment after the leader
-		if !errors.Is(err, worker.ErrNotFound) {
-			break
-		}
-		if again, _ := s.pause(ctx, 100*time.Millisecond, time.Now().Add(time.Second)); !again {
-			return a
-		}
-		info, err = s.w.Connector(ctx, c.name)
-	}
-	if err != nil || !maps.Equal(info.Config, asked) {
-		return a
-	}
-	info.Tasks = nil // Connect's answer to a creation has none
-	if done, err := created(info); err == nil {
-		return done
-	}
-	return a
-}
-
 func settleDelete(_ context.Context, _ *request, known bool, a answer) answer {
 	if a.status == http.StatusNotFound && known {
 		return answer{status: http.StatusNoContent}
@@ -322,9 +307,7 @@ func settleDelete(_ context.Context, _ *request, known bool, a answer) answer {
 	return a
 }
 
-func settlePut(_ context.Context, r *request, known bool, a answer) answer {
-	if a.status == http.StatusOK && !known {
-		a.status, a.location = http.StatusCreated, connectorPath(r.param("connector"))
-	}
-	return a
+func (s *Server) namedInPath(ctx context.Context, r *request) bool {
+	_, err := s.w.Connector(ctx, r.param("connector"))
+	return err == nil
 }

@@ -30,6 +30,7 @@ type cluster struct {
 	t        *testing.T
 	kafka    *kfake.Cluster
 	settings []map[string]string
+	rest     func(*Options) // changes the options of REST servers; may be nil
 	nodes    []*node
 }
 
@@ -37,6 +38,7 @@ type cluster struct {
 type node struct {
 	t      *testing.T
 	url    string
+	admin  string // the URL of its admin listener, if it has one of its own
 	id     string
 	worker *worker.Worker
 	server *Server
@@ -48,30 +50,43 @@ type node struct {
 // newCluster starts workers; settings are more of their worker file.
 func newCluster(t *testing.T, workers int, settings ...map[string]string) *cluster {
 	t.Helper()
+	return newClusterOf(t, workers, nil, settings...)
+}
+
+func newClusterOf(t *testing.T, workers int, rest func(*Options), settings ...map[string]string) *cluster {
+	t.Helper()
 	k, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "t1"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	c := &cluster{t: t, kafka: k, settings: settings}
-	for range workers {
+	c := &cluster{t: t, kafka: k, settings: settings, rest: rest}
+	// The first one leads before the others come. Two that stand for leader at once would make it change hands when a test thinks that
+	// it is settled.
+	for i := range workers {
 		c.join()
-	}
-	for _, n := range c.nodes {
-		eventually(t, func() string {
-			members := n.worker.Members()
-			if h := n.worker.Health(); !h.Healthy || len(members) < workers {
-				return "not ready: " + h.Message
-			}
-			for _, m := range members {
-				if m.State != stateAlive {
-					return m.ID + " is " + m.State
-				}
-			}
-			return ""
-		})
+		eventually(t, c.ready)
+		if i == 0 {
+			c.roles()
+		}
 	}
 	return c
+}
+
+// ready says what is wrong unless all workers are healthy and know each other.
+func (c *cluster) ready() string {
+	for _, n := range c.nodes {
+		members := n.worker.Members()
+		if h := n.worker.Health(); !h.Healthy || len(members) < len(c.nodes) {
+			return "not ready: " + h.Message
+		}
+		for _, m := range members {
+			if m.State != stateAlive {
+				return m.ID + " is " + m.State
+			}
+		}
+	}
+	return ""
 }
 
 func (c *cluster) bootstrap() string { return strings.Join(c.kafka.ListenAddrs(), ",") }
@@ -93,7 +108,7 @@ func (c *cluster) join() *node {
 	if len(problems) > 0 {
 		c.t.Fatal(problems)
 	}
-	resolver, err := configprovider.New(c.t.Context(), written, configprovider.Kinds(nil))
+	resolver, err := configprovider.New(c.t.Context(), written, append(configprovider.Kinds(nil), slowKind))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -102,15 +117,28 @@ func (c *cluster) join() *node {
 	var sessionKey func() ([]byte, string, bool)
 	n.worker, err = worker.New(worker.Options{
 		File: file, Resolver: resolver, ID: n.id, URL: n.url, Version: "4.3.1", Log: log, Metrics: registry,
-		Publish: Publisher(nil, func() ([]byte, string, bool) { return sessionKey() }),
+		Publish:  Publisher(nil, func() ([]byte, string, bool) { return sessionKey() }),
+		SetLevel: func(logger, level string) { n.levels.loggers().SetLevel(logger, strings.ToUpper(level)) },
 	})
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	sessionKey = n.worker.SessionKey
-	n.server, err = New(Options{
-		Worker: n.worker, Listeners: []net.Listener{l}, Log: log, Metrics: registry, Gatherer: registry, Loggers: n.levels.loggers(),
-	})
+	var admin []net.Listener
+	if !file.AdminOnListeners {
+		admin = []net.Listener{}
+		for range file.AdminListeners { // their ports do not count
+			admin = append(admin, listen(c.t))
+			n.admin = "http://" + admin[0].Addr().String()
+		}
+	}
+	o := Options{
+		Worker: n.worker, Listeners: []net.Listener{l}, AdminListeners: admin, Log: log, Metrics: registry, Gatherer: registry, Loggers: n.levels.loggers(),
+	}
+	if c.rest != nil {
+		c.rest(&o)
+	}
+	n.server, err = New(o)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"crypto/sha1" //nolint:gosec // HmacSHA1 is one of the algorithms Kafka allows; HMAC does not need collision resistance
 	"crypto/sha256"
 	"crypto/sha512"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -65,26 +64,42 @@ func (s *Server) checkSignature(r *request) error {
 	if err != nil {
 		return fail(http.StatusBadRequest, "%s", base64Error(encoded, err))
 	}
-	key, own, ready := s.w.SessionKey()
-	if !ready {
-		return fail(http.StatusServiceUnavailable,
-			"This worker is still starting up and has not been able to read a session key from the config topic yet")
-	}
-	accepted := s.o.Signatures
-	if accepted == nil {
-		accepted = []string{own}
-	}
-	if !slices.Contains(accepted, algorithm) {
-		return fail(http.StatusBadRequest, "This worker does not support the '%s' key signing algorithm used by other workers. "+
-			"This worker is currently configured to use: [%s]. Check that all workers' configuration files permit the same set of "+
-			"signature algorithms, and correct any misconfigured worker and restart it.", algorithm, strings.Join(accepted, ", "))
+	key, err := s.keyFor(algorithm)
+	if err != nil {
+		return err
 	}
 	m := hmac.New(mac, key)
 	m.Write(r.body)
 	if !hmac.Equal(m.Sum(nil), signature) {
-		return fail(http.StatusForbidden, "Internal request contained invalid signature.")
+		return invalidSignature()
 	}
 	return nil
+}
+
+// keyFor returns the key that a signature was made with, if this worker accepts its algorithm and has the key.
+func (s *Server) keyFor(algorithm string) ([]byte, error) {
+	var key []byte
+	var own string
+	ready := false
+	if s.sessionKey != nil {
+		key, own, ready = s.sessionKey()
+	}
+	accepted := s.o.Signatures
+	if accepted == nil && ready {
+		accepted = []string{own}
+	}
+	if macs[algorithm] == nil || accepted != nil && !slices.Contains(accepted, algorithm) {
+		return nil, fail(http.StatusBadRequest, "This worker does not support the '%s' key signing algorithm used by other workers. "+
+			"This worker is currently configured to use: [%s]. Check that all workers' configuration files permit the same set of "+
+			"signature algorithms, and correct any misconfigured worker and restart it.", algorithm, strings.Join(accepted, ", "))
+	}
+	if !ready {
+		f := fail(http.StatusServiceUnavailable,
+			"This worker is still starting up and has not been able to read a session key from the config topic yet")
+		f.retryAfter = true
+		return nil, f
+	}
+	return key, nil
 }
 
 // base64Error words a decoding error like Java, which names the byte in hex.
@@ -119,13 +134,24 @@ func (s *Server) publishTasks(ctx context.Context, r *request) (answer, error) {
 	return empty(http.StatusNoContent)
 }
 
+// fence performs a round of fencing (KIP-618), which the worker of a task that starts asks the leader for in Connect.
+func (s *Server) fence(ctx context.Context, r *request) (answer, error) {
+	if err := s.checkSignature(r); err != nil {
+		return answer{}, err
+	}
+	if err := s.w.Fence(ctx, r.param("connector")); err != nil {
+		return answer{}, err
+	}
+	return empty(http.StatusNoContent)
+}
+
 // Publisher returns the function that worker.Options.Publish wants: it brings
 // task configurations to the worker at a URL, signed with the key that sessionKey returns (a worker's
 // SessionKey). If that worker cannot take them, the error is a *worker.Error with
 // ErrUnavailable, or names who can: the caller looks up the leader and tries again.
-func Publisher(peerTLS *tls.Config, sessionKey func() (key []byte, algorithm string, ok bool),
+func Publisher(peerTLS Handshake, sessionKey func() (key []byte, algorithm string, ok bool),
 ) func(ctx context.Context, leader, connector string, generation int64, tasks []map[string]string) error {
-	client := newHTTPClient(peerTLS)
+	client := newHTTPClient(nil, peerTLS)
 	return func(ctx context.Context, leader, connector string, generation int64, tasks []map[string]string) error {
 		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		defer cancel()

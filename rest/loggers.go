@@ -2,12 +2,10 @@ package rest
 
 import (
 	"context"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
-
-	"barnabas/worker"
+	"time"
 )
 
 // logLevels are Log4j's, which Connect takes.
@@ -30,8 +28,8 @@ func (s *Server) getLogger(_ context.Context, r *request) (answer, error) {
 	return ok(level)
 }
 
-// setLogger sets a level here, or with scope=cluster on all live workers
-// (KIP-976). An unknown scope means here, as in Connect.
+// setLogger sets a level here, or with scope=cluster on all workers, by a record that
+// the leader writes (KIP-976). An unknown scope means here, as in Connect.
 func (s *Server) setLogger(ctx context.Context, r *request) (answer, error) {
 	fields, err := readStrings(r.body)
 	if err != nil {
@@ -49,27 +47,15 @@ func (s *Server) setLogger(ctx context.Context, r *request) (answer, error) {
 	}
 	name := r.param("logger")
 	if strings.EqualFold(r.query.Get("scope"), "cluster") {
-		if err := s.setLoggerEverywhere(ctx, r, name, level); err != nil {
+		if err := s.ready(ctx, r, time.Now().Add(s.o.ForwardTimeout)); err != nil {
+			return answer{}, err
+		}
+		if err := s.w.SetLoggerLevel(ctx, name, *fields["level"]); err != nil {
 			return answer{}, err
 		}
 		return empty(http.StatusNoContent)
 	}
-	return ok(orEmpty(s.o.Loggers.SetLevel(name, level)))
-}
-
-// setLoggerEverywhere asks every live worker. Connect writes a record that
-// workers follow, and does not tell who did not; this names them.
-func (s *Server) setLoggerEverywhere(ctx context.Context, r *request, name, level string) error {
-	if err := s.health(); err != nil {
-		return err // it does not know the others yet
-	}
-	s.o.Loggers.SetLevel(name, level)
-	failed := s.askPeers(ctx, r, s.livePeers(), func(ctx context.Context, c *Client, _ worker.Member) error {
-		_, err := c.SetLogger(ctx, name, level)
-		return err
-	})
-	if len(failed) > 0 {
-		return fail(http.StatusServiceUnavailable, "The level is set, but not on %s.", strings.Join(slices.Sorted(maps.Keys(failed)), ", "))
-	}
-	return nil
+	before := s.o.Loggers.Levels()
+	changed := slices.DeleteFunc(slices.Clone(s.o.Loggers.SetLevel(name, level)), func(n string) bool { return before[n].Level == level })
+	return ok(orEmpty(changed))
 }

@@ -16,6 +16,9 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	forwards *prometheus.CounterVec
+
+	connections prometheus.Gauge
+	cut         *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics; a nil r leaves them unregistered.
@@ -32,9 +35,16 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "barnabas_rest_forwards_total",
 			Help: "Attempts to have another worker perform a request: taken, refused (it could not either), unreached, uncertain (sent, no answer).",
 		}, []string{"outcome"}),
+		connections: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "barnabas_rest_connections", Help: "Connections to the REST API that are open.",
+		}),
+		cut: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "barnabas_rest_connections_cut_total",
+			Help: "Connections closed because there were too many: refused (a new one), displaced (one that has long been without a request).",
+		}, []string{"reason"}),
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.duration, m.forwards)
+		r.MustRegister(m.requests, m.duration, m.forwards, m.connections, m.cut)
 	}
 	return m
 }

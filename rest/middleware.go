@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -18,8 +19,6 @@ import (
 
 const (
 	headerRequestID = "X-Request-Id"
-	// headerForwarded names the worker that has forwarded a request: the next one must not forward it again.
-	headerForwarded = "X-Barnabas-Forwarded-By"
 	// headerElsewhere comes with 421: the worker that should have been asked.
 	headerElsewhere = "X-Barnabas-Elsewhere"
 )
@@ -65,6 +64,9 @@ func (s *Server) observe(next echo.HandlerFunc) echo.HandlerFunc {
 			"request", c.Response().Header().Get(headerRequestID), "method", method, "path", path, "status", status,
 			"duration", took, "remote", r.RemoteAddr,
 		}
+		if user, ok := c.Get(userKey).(string); ok {
+			attrs = append(attrs, "user", user)
+		}
 		if by := r.Header.Get(headerForwarded); saneID.MatchString(by) {
 			attrs = append(attrs, "forwarded_by", by)
 		}
@@ -79,12 +81,21 @@ func (s *Server) recoverPanic(next echo.HandlerFunc) echo.HandlerFunc {
 		defer func() {
 			if p := recover(); p != nil {
 				id := c.Response().Header().Get(headerRequestID)
-				s.log.Error("panic in a request", "request", id, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+				s.log.Error("panic in a request", "request", id, "panic", panicked(p), "stack", string(debug.Stack()))
 				err = fail(http.StatusInternalServerError, "Internal error; the worker's log has it under request id %s.", id)
 			}
 		}()
 		return next(c)
 	}
+}
+
+// panicked is what may be shown of a panic: what the runtime says of a broken rule, which holds no data. Any other value may be made
+// of a request's body, where there are secrets; its stack says where it came from.
+func panicked(value any) string {
+	if broken, ok := value.(runtime.Error); ok {
+		return broken.Error()
+	}
+	return fmt.Sprintf("a %T", value)
 }
 
 // clean routes by the unescaped path.
@@ -113,51 +124,46 @@ func (s *Server) decorate(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// allowOrigin answers for access.control.allow.origin like Jetty's
-// CrossOriginFilter, which Connect uses, except that a wildcard never allows
-// credentials: any page could use those of a visitor.
+// allowOrigin answers for access.control.allow.origin like Jetty's CrossOriginHandler as Connect sets it up: without credentials,
+// which any page that is allowed could use in the name of a visitor.
 func (s *Server) allowOrigin(r *http.Request, h http.Header) {
 	origin := r.Header.Get("Origin")
 	if s.o.AllowOrigin == "" || origin == "" {
 		return
 	}
 	h.Add("Vary", "Origin")
-	allowed, credentials := originAllowed(s.o.AllowOrigin, origin)
-	if !allowed {
+	if !originAllowed(s.o.AllowOrigin, origin) {
 		return
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
-	if credentials {
-		h.Set("Access-Control-Allow-Credentials", "true")
-	}
 	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
 		methods := s.o.AllowMethods
 		if strings.TrimSpace(methods) == "" {
 			methods = "GET,POST,HEAD"
 		}
 		h.Set("Access-Control-Allow-Methods", methods)
-		h.Set("Access-Control-Allow-Headers", "X-Requested-With,Content-Type,Accept,Origin")
-		h.Set("Access-Control-Max-Age", "1800")
+		h.Set("Access-Control-Allow-Headers", "Content-Type")
+		h.Set("Access-Control-Max-Age", "60")
 	}
 }
 
 // originAllowed matches an origin against a comma list; "*" stands for any run
 // of characters.
-func originAllowed(list, origin string) (allowed, credentials bool) {
+func originAllowed(list, origin string) bool {
 	for pattern := range strings.SplitSeq(list, ",") {
 		pattern = strings.TrimSpace(pattern)
 		if pattern == origin && pattern != "" {
-			return true, true
+			return true
 		}
 		if !strings.Contains(pattern, "*") {
 			continue
 		}
 		expr := strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, ".*")
 		if re, err := regexp.Compile("^(?:" + expr + ")$"); err == nil && re.MatchString(origin) {
-			allowed = true
+			return true
 		}
 	}
-	return allowed, false
+	return false
 }
 
 // headerRule is one rule of response.http.headers.config, ready for use.

@@ -12,31 +12,51 @@ import (
 	"barnabas/worker"
 )
 
-// listPlugins lists the connectors. connectorsOnly=false lists the same: there
-// are no transformations, predicates or converters to choose from.
-func (s *Server) listPlugins(context.Context, *request) (answer, error) {
+// listPlugins lists the connectors; and with connectorsOnly, unless it is true, transforms, predicates and converters too.
+func (s *Server) listPlugins(_ context.Context, r *request) (answer, error) {
+	if r.query.Has("connectorsOnly") && !isTrue(r.query.Get("connectorsOnly")) {
+		return ok(s.w.AllPlugins())
+	}
 	return ok(orEmpty(s.w.Plugins()))
 }
 
-// getPluginConfig lists the keys of a connector's configuration, in the order of validate.
+// getPluginConfig lists the keys of a plugin's configuration.
 func (s *Server) getPluginConfig(ctx context.Context, r *request) (answer, error) {
 	name := r.param("plugin")
 	class, found := s.pluginClass(name)
-	if !found {
+	other, others, another := worker.PluginKeys(name)
+	if another && !found {
+		class = other
+	} else if !found {
 		return answer{}, fail(http.StatusNotFound, "Unknown plugin %s.", name)
+	}
+	if r.query.Has("version") {
+		if wrong := worker.CheckPluginVersion(class, r.query.Get("version")); wrong != "" {
+			return answer{}, fail(http.StatusBadRequest, "%s", wrong)
+		}
+	}
+	if !found {
+		return ok(orEmpty(others))
 	}
 	infos, err := s.w.Validate(ctx, class, map[string]string{classKey: class})
 	if err != nil {
 		return answer{}, err
 	}
-	keys := []*config.KeyInfo{}
+	keys, last := []*config.KeyInfo{}, []*config.KeyInfo(nil)
 	for _, info := range infos.Configs {
-		if info.Definition != nil {
-			keys = append(keys, info.Definition)
+		switch d := info.Definition; {
+		case d == nil:
+		case d.Group != nil && slices.Contains(sourceGroups, *d.Group):
+			last = append(last, d)
+		default:
+			keys = append(keys, d)
 		}
 	}
-	return ok(keys)
+	return ok(append(keys, last...))
 }
+
+// sourceGroups are the keys that every source connector has. Connect lists them last, though in validate they come first.
+var sourceGroups = []string{"Topic Creation", "Exactly Once Support", "offsets.topic"}
 
 const aliasSuffix = "Connector"
 

@@ -1,0 +1,216 @@
+package rest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"barnabas/access"
+	"barnabas/audit"
+)
+
+// audited has a request performed if its caller may, and writes changes and denials to the audit trail: that a change is attempted
+// before anything is done, and afterwards what became of it.
+func (s *Server) audited(ctx context.Context, rt route, r *request) (answer, error) {
+	if s.o.Roles == nil && s.o.Trail == nil {
+		return s.perform(ctx, rt, r)
+	}
+	d := s.judge(r, s.demands(ctx, rt, r))
+	e := s.entry(ctx, rt, r, d)
+	if !d.Allowed {
+		e.Outcome, e.Status = audit.Denied, http.StatusForbidden
+		s.note(ctx, e)
+		return answer{}, s.denied(r, d)
+	}
+	if s.o.Trail == nil || rt.method == http.MethodGet || rt.signed || r.auditedBefore() {
+		r.audited = r.auditedBefore()
+		return s.perform(ctx, rt, r)
+	}
+	e.Outcome = audit.Attempted
+	err := s.o.Trail.Write(ctx, e)
+	if r.audited = err == nil; !r.audited {
+		s.log.Error("audit trail", "request", r.id, "err", err)
+		if s.o.AuditRequired {
+			f := fail(http.StatusServiceUnavailable, "Nothing was changed, because it cannot be audited: %s", err)
+			f.retryAfter = true
+			return answer{}, f
+		}
+	}
+	a, err := s.perform(ctx, rt, r)
+	status := a.status
+	if err != nil {
+		f := failureOf(err)
+		status, e.Reason = f.status, f.message
+	} else if status >= http.StatusBadRequest {
+		e.Reason = messageOf(a)
+	}
+	e.At, e.Status = time.Now(), status
+	switch {
+	case status >= http.StatusInternalServerError:
+		e.Outcome = audit.Failed
+	case status >= http.StatusBadRequest:
+		e.Outcome = audit.Refused
+	default:
+		e.Outcome = audit.Done
+	}
+	s.note(ctx, e)
+	return a, err
+}
+
+// note writes an entry of what cannot be prevented any more, also when the caller has gone.
+func (s *Server) note(ctx context.Context, e audit.Entry) {
+	if s.o.Trail == nil {
+		return
+	}
+	if err := s.o.Trail.Write(context.WithoutCancel(ctx), e); err != nil {
+		s.log.Error("audit trail: an entry is missing", "request", e.Request, "action", e.Action, "resource", e.Resource, "outcome", e.Outcome, "err", err)
+	}
+}
+
+// entry says who asks for what.
+func (s *Server) entry(ctx context.Context, rt route, r *request, d access.Decision) audit.Entry {
+	e := audit.Entry{User: r.user, How: r.how, Address: r.address(), Request: r.id, Action: d.Action, Resource: d.Resource, Rule: d.Rule, At: time.Now()}
+	if r.from != nil {
+		e.Via = r.from.worker
+	}
+	if s.o.Trail != nil && rt.method != http.MethodGet {
+		e.Changed = s.changes(ctx, r)
+	}
+	return e
+}
+
+// changes returns the keys of a connector's configuration that a request is to change; none if it is about something else.
+func (s *Server) changes(ctx context.Context, r *request) []string {
+	var body map[string]json.RawMessage
+	if json.Unmarshal(r.body, &body) != nil {
+		return nil
+	}
+	if inner, ok := body["config"]; ok { // POST /connectors
+		body = nil
+		if json.Unmarshal(inner, &body) != nil {
+			return nil
+		}
+	}
+	now := map[string]string{}
+	if name := r.param("connector"); name != "" && s.w != nil {
+		if info, err := s.w.Connector(ctx, name); err == nil {
+			now = info.Config
+		}
+	}
+	var keys []string
+	for key, value := range body {
+		var text string
+		if json.Unmarshal(value, &text) == nil {
+			if old, there := now[key]; there && old == text {
+				continue
+			}
+		}
+		keys = append(keys, key)
+	}
+	if r.Method == http.MethodPut {
+		for key := range maps.Keys(now) {
+			if _, stays := body[key]; !stays && key != "name" {
+				keys = append(keys, key)
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// AuditPage is the answer to GET /v1/audit.
+type AuditPage struct {
+	Entries []audit.Found `json:"entries"` // the newest first
+	// Next is what "before" has to be for the entries before these; 0 if there are none.
+	Next int64 `json:"next"`
+}
+
+// errNoTrail is the answer where nothing is audited.
+var errNoTrail = fail(http.StatusNotFound, "There is no audit trail: set audit.topic in the worker's file.")
+
+// maxAuditPage bounds how many entries one answer holds.
+const maxAuditPage = 1000
+
+func (s *Server) getAudit(ctx context.Context, r *request) (answer, error) {
+	if s.o.Trail == nil {
+		return answer{}, errNoTrail
+	}
+	q := audit.Query{User: r.query.Get("user"), Action: r.query.Get("action"), Resource: r.query.Get("resource"), Outcome: audit.Outcome(r.query.Get("outcome"))}
+	var err error
+	if text := r.query.Get("since"); text != "" {
+		if q.Since, err = time.Parse(time.RFC3339, text); err != nil {
+			return answer{}, fail(http.StatusBadRequest, "since is a time such as 2026-01-31T12:00:00Z, not %q.", text)
+		}
+	}
+	if text := r.query.Get("before"); text != "" {
+		if q.Before, err = strconv.ParseInt(text, 10, 64); err != nil || q.Before < 0 {
+			return answer{}, fail(http.StatusBadRequest, "before is an offset, not %q.", text)
+		}
+	}
+	if text := r.query.Get("limit"); text != "" {
+		if q.Limit, err = strconv.Atoi(text); err != nil || q.Limit < 1 || q.Limit > maxAuditPage {
+			return answer{}, fail(http.StatusBadRequest, "limit is a number from 1 to %d, not %q.", maxAuditPage, text)
+		}
+	}
+	found, next, err := s.o.Trail.Read(ctx, q)
+	if err != nil {
+		return answer{}, fail(http.StatusServiceUnavailable, "%s", err)
+	}
+	return ok(AuditPage{orEmpty(found), next})
+}
+
+func (s *Server) verifyAudit(ctx context.Context, r *request) (answer, error) {
+	if s.o.Trail == nil {
+		return answer{}, errNoTrail
+	}
+	var expect *audit.Place
+	if text := r.query.Get("expect"); text != "" {
+		p, err := audit.ParsePlace(text)
+		if err != nil {
+			return answer{}, fail(http.StatusBadRequest, "expect: %s.", err)
+		}
+		expect = &p
+	}
+	report, err := s.o.Trail.Verify(ctx, expect)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return answer{}, fail(http.StatusServiceUnavailable, "The trail is too long to be verified within one request: use barnabas audit verify with the worker's file.")
+	}
+	if err != nil {
+		return answer{}, fail(http.StatusServiceUnavailable, "%s", err)
+	}
+	return ok(report)
+}
+
+// Audit returns entries of the audit trail, the newest first.
+func (c *Client) Audit(ctx context.Context, q audit.Query) (page AuditPage, err error) {
+	values := url.Values{}
+	for key, value := range map[string]string{"user": q.User, "action": q.Action, "resource": q.Resource, "outcome": string(q.Outcome)} {
+		if value != "" {
+			values[key] = []string{value}
+		}
+	}
+	if !q.Since.IsZero() {
+		values["since"] = []string{q.Since.UTC().Format(time.RFC3339)}
+	}
+	if q.Before > 0 {
+		values["before"] = []string{strconv.FormatInt(q.Before, 10)}
+	}
+	values["limit"] = []string{strconv.Itoa(cmp.Or(q.Limit, 100))}
+	return page, c.call(ctx, "GET", "/v1/audit?"+values.Encode(), nil, &page)
+}
+
+// VerifyAudit has the worker that is asked walk over the audit trail. expect, unless nil, is a record that has to be there.
+func (c *Client) VerifyAudit(ctx context.Context, expect *audit.Place) (report audit.Report, err error) {
+	path := "/v1/audit/verify"
+	if expect != nil {
+		path += "?" + url.Values{"expect": {expect.String()}}.Encode()
+	}
+	return report, c.call(ctx, "GET", path, nil, &report)
+}
