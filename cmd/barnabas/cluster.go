@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -106,14 +107,19 @@ func (c *cli) completeTasks(cmd *cobra.Command, args []string, toComplete string
 
 func (c *cli) pluginsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "plugins", Aliases: []string{"plugin"}, Short: "List the kinds of connectors and their settings", RunE: groupRun}
-	cmd.AddCommand(&cobra.Command{
+	all := false
+	list := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the kinds of connectors", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
 			if err != nil {
 				return err
 			}
-			plugins, err := client.Plugins(cmd.Context())
+			ask := client.Plugins
+			if all {
+				ask = client.AllPlugins
+			}
+			plugins, err := ask(cmd.Context())
 			if err != nil {
 				return c.wrong(err)
 			}
@@ -124,7 +130,9 @@ func (c *cli) pluginsCommand() *cobra.Command {
 				}
 			})
 		},
-	})
+	}
+	list.Flags().BoolVar(&all, "all", false, "list transforms, predicates and converters too")
+	cmd.AddCommand(list)
 	cmd.AddCommand(&cobra.Command{
 		Use: "config CLASS", Short: "List the settings of a kind of connector", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completePlugins,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -197,7 +205,7 @@ func (c *cli) completePlugins(cmd *cobra.Command, args []string, _ string) ([]st
 }
 
 func (c *cli) workersCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "workers", Short: "List the members of the cluster", RunE: groupRun}
+	cmd := &cobra.Command{Use: "workers", Short: "List the members of the cluster, and drain them", RunE: groupRun}
 	cmd.AddCommand(&cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List the members of the cluster", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -212,11 +220,14 @@ func (c *cli) workersCommand() *cobra.Command {
 			return c.show(members, func(t *table) {
 				t.header("ID", "STATE", "ROLE", "CONNECTORS", "TASKS", "LOAD", "UP", "VERSION", "LABELS")
 				for _, m := range members {
-					role := ""
+					role, state := "", m.State
 					if m.Leader {
 						role = "leader"
 					}
-					t.row(m.ID, m.State, role, strconv.Itoa(m.Connectors), strconv.Itoa(m.Tasks), amount(m.Load)+"/s", age(m.Joined), m.Version, drawLabels(m.Labels))
+					if m.Drained {
+						state += ", drained"
+					}
+					t.row(m.ID, state, role, strconv.Itoa(m.Connectors), strconv.Itoa(m.Tasks), amount(m.Load)+"/s", age(m.Joined), m.Version, drawLabels(m.Labels))
 				}
 			})
 		},
@@ -245,10 +256,82 @@ func (c *cli) workersCommand() *cobra.Command {
 				t.row("tasks", strconv.Itoa(m.Tasks))
 				t.row("load", amount(m.Load)+"/s")
 				t.row("joined", m.Joined.Format(time.RFC3339))
+				t.row("drained", strconv.FormatBool(m.Drained))
 			})
 		},
 	})
+	cmd.AddCommand(c.workersDrain(), c.workersUndrain())
 	return cmd
+}
+
+func (c *cli) workersDrain() *cobra.Command {
+	var wait time.Duration
+	cmd := &cobra.Command{
+		Use: "drain ID", Short: "Have a worker give away what it runs and get nothing", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completeWorkers,
+		Long: `Have a worker give away what it runs, and get nothing until "barnabas workers undrain",
+also after a restart. Its tasks stop in good order before they start elsewhere. What no
+other worker may run (tasks.placement) stays where it is.
+
+It waits until the worker runs nothing, and exits with 1 if that takes longer than --wait.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			if err := client.DrainWorker(cmd.Context(), args[0], true); err != nil {
+				return c.wrong(err)
+			}
+			if wait <= 0 {
+				fmt.Fprintf(c.stdout, "worker %s is drained; what it runs moves\n", args[0])
+				return nil
+			}
+			return c.drained(cmd.Context(), client, args[0], wait)
+		},
+	}
+	cmd.Flags().DurationVar(&wait, "wait", 5*time.Minute, "how long to wait until the worker runs nothing; 0: not at all")
+	return cmd
+}
+
+// drained waits until a worker runs nothing.
+func (c *cli) drained(ctx context.Context, client *rest.Client, id string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, errors.New("it has taken longer than --wait"))
+	defer cancel()
+	for {
+		m, err := client.Worker(ctx, id)
+		switch {
+		case rest.IsNotFound(err): // it has left
+			m = worker.Member{}
+		case err != nil && ctx.Err() == nil:
+			return c.wrong(err)
+		}
+		if err == nil && m.Drained && m.Connectors+m.Tasks == 0 || rest.IsNotFound(err) {
+			fmt.Fprintf(c.stdout, "worker %s is drained and runs nothing\n", id)
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("worker %s is drained and still has %d connectors and %d tasks, which move, or which no other worker may run: %w",
+				id, m.Connectors, m.Tasks, context.Cause(ctx))
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func (c *cli) workersUndrain() *cobra.Command {
+	return &cobra.Command{
+		Use: "undrain ID", Short: "Let a worker run something again", Args: cobra.ExactArgs(1), ValidArgsFunction: c.completeWorkers,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			if err := client.DrainWorker(cmd.Context(), args[0], false); err != nil {
+				return c.wrong(err)
+			}
+			fmt.Fprintf(c.stdout, "worker %s takes part again\n", args[0])
+			return nil
+		},
+	}
 }
 
 func age(since time.Time) string {
@@ -394,39 +477,4 @@ func (c *cli) healthCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (c *cli) replicationCommand() *cobra.Command {
-	return c.named("replication CONNECTOR", "Show how far a connector has copied each partition", func(ctx context.Context, client *rest.Client, name string, _ []string) error {
-		r, err := client.Replication(ctx, name)
-		if err != nil {
-			return err
-		}
-		return c.show(r, func(t *table) { drawReplication(t, r) })
-	})
-}
-
-func drawReplication(t *table, r rest.Replication) {
-	t.header("TOPIC", "PARTITION", "TASK", "WORKER", "COPIED", "SOURCE END", "LAG", "RATE", "MODE")
-	var lag int64
-	partitions := 0
-	for _, task := range r.Tasks {
-		for _, p := range task.Partitions {
-			partitions++
-			lag += max(0, p.LagRecords)
-			t.row(p.Topic, fmt.Sprint(p.Partition), strconv.Itoa(task.Task), task.WorkerID, offset(p.CopiedOffset), offset(p.SourceEndOffset),
-				offset(p.LagRecords), amount(p.BytesPerSec)+"/s", p.Mode)
-		}
-	}
-	t.text("\n%s by %s, %s behind", plural(partitions, "partition"), plural(len(r.Tasks), "task"), plural(int(lag), "record"))
-	for _, m := range r.Missing {
-		t.text("no answer from %s: %s", m.WorkerID, m.Reason)
-	}
-}
-
-func offset(n int64) string {
-	if n < 0 {
-		return "-"
-	}
-	return counted(n)
 }

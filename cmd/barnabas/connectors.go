@@ -18,7 +18,8 @@ func (c *cli) connectorsCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "connectors", Aliases: []string{"connector"}, Short: "List, create, change and control connectors", RunE: groupRun}
 	cmd.AddCommand(
 		c.connectorsList(), c.connectorsGet(), c.connectorsCreate(), c.connectorsConfig(), c.connectorsPatch(), c.connectorsValidate(),
-		c.connectorsStatus(), c.connectorsRestart(), c.connectorsDelete(), c.connectorsOffsets(),
+		c.connectorsStatus(), c.connectorsRestart(), c.connectorsDelete(), c.connectorsOffsets(), c.connectorsTopics(),
+		c.connectorsHistory(), c.connectorsDiff(), c.connectorsRollback(),
 		c.connectorAct("pause", "Pause connectors: their tasks stay and do nothing", "paused", (*rest.Client).Pause),
 		c.connectorAct("resume", "Start paused or stopped connectors", "resumed", (*rest.Client).Resume),
 		c.connectorAct("stop", "Stop connectors: they have no tasks then", "stopped", (*rest.Client).Stop),
@@ -354,21 +355,4 @@ func (c *cli) connectorsRestart() *cobra.Command {
 
 func (c *cli) connectorsDelete() *cobra.Command {
 	return c.connectorAct("delete", "Delete connectors; their offsets stay, as in Kafka Connect", "deleted", (*rest.Client).Delete)
-}
-
-func (c *cli) connectorsOffsets() *cobra.Command {
-	cmd := &cobra.Command{Use: "offsets", Short: "Show how far a connector has saved its progress", RunE: groupRun}
-	cmd.AddCommand(c.named("get NAME", "Show the saved offsets of a connector", func(ctx context.Context, client *rest.Client, name string, _ []string) error {
-		offsets, err := client.Offsets(ctx, name)
-		if err != nil {
-			return err
-		}
-		return c.show(map[string]any{"offsets": offsets}, func(t *table) {
-			t.header("PARTITION", "OFFSET")
-			for _, o := range offsets {
-				t.row(string(o.Partition), string(o.Offset))
-			}
-		})
-	}))
-	return cmd
 }

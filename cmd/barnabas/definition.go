@@ -28,30 +28,39 @@ const maxDefinitionBytes = 4 << 20
 
 // readDefinition reads the file at path, or standard input for "-".
 func (c *cli) readDefinition(path string) (definition, error) {
-	if path == "" {
-		return definition{}, usagef("give the file with -f FILE, or -f - for standard input")
-	}
-	in := c.stdin
-	if path != "-" {
-		f, err := os.Open(path)
-		if err != nil {
-			return definition{}, err
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxDefinitionBytes+1))
+	text, err := c.readFile(path)
 	if err != nil {
-		return definition{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	if len(text) > maxDefinitionBytes {
-		return definition{}, fmt.Errorf("%s is longer than %d bytes", path, maxDefinitionBytes)
+		return definition{}, err
 	}
 	d, err := parseDefinition(filepath.Ext(path), text)
 	if err != nil {
 		return d, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, nil
+}
+
+// readFile reads the file that -f names; - is standard input.
+func (c *cli) readFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, usagef("give the file with -f FILE, or -f - for standard input")
+	}
+	in := c.stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxDefinitionBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	if len(text) > maxDefinitionBytes {
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, maxDefinitionBytes)
+	}
+	return text, nil
 }
 
 // named settles the name: flag wins over what file says.

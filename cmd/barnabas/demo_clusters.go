@@ -134,10 +134,15 @@ func readerRights() []kfake.ACL {
 	return append(rights, allow(kmsg.ACLResourceTypeCluster, clusterResource, kmsg.ACLOperationDescribe)...)
 }
 
+// writerRights let a connector make and fill copies, and besides, so that nothing is
+// copied twice: read them and the offset runs, and fence with transactional ids of its group.
 func writerRights() []kfake.ACL {
-	return append(allow(kmsg.ACLResourceTypeTopic, "prod.", kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe, kmsg.ACLOperationCreate,
-		kmsg.ACLOperationAlter, kmsg.ACLOperationAlterConfigs, kmsg.ACLOperationDescribeConfigs),
-		allow(kmsg.ACLResourceTypeCluster, clusterResource, kmsg.ACLOperationDescribe)...)
+	rights := allow(kmsg.ACLResourceTypeTopic, "prod.", kmsg.ACLOperationWrite, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe, kmsg.ACLOperationCreate,
+		kmsg.ACLOperationAlter, kmsg.ACLOperationAlterConfigs, kmsg.ACLOperationDescribeConfigs)
+	rights = append(rights, allow(kmsg.ACLResourceTypeTopic, "mm2-offset-runs.", kmsg.ACLOperationWrite, kmsg.ACLOperationRead, kmsg.ACLOperationDescribe,
+		kmsg.ACLOperationCreate, kmsg.ACLOperationDescribeConfigs)...)
+	rights = append(rights, allow(kmsg.ACLResourceTypeTransactionalId, demoGroup+"-", kmsg.ACLOperationWrite, kmsg.ACLOperationDescribe)...)
+	return append(rights, allow(kmsg.ACLResourceTypeCluster, clusterResource, kmsg.ACLOperationDescribe)...)
 }
 
 func workerRights() []kfake.ACL {

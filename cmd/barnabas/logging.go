@@ -124,6 +124,7 @@ func (l *logLevels) change(name, level string) []string {
 			changed[other] = true
 		}
 	}
+	maps.DeleteFunc(changed, func(other string, _ bool) bool { return l.set[other].name == strings.ToUpper(level) })
 	for other := range changed {
 		l.set[other] = setLevel{name: strings.ToUpper(level), level: parsed, modified: &now}
 	}

@@ -147,7 +147,7 @@ func isNumber(cell string) bool {
 // colours of the words that one looks for.
 var colours = map[string]string{
 	"RUNNING": "32", "healthy": "32", "alive": "32", "equal": "32",
-	"PAUSED": "33", "STOPPED": "33", "UNASSIGNED": "33", "RESTARTING": "33", "starting": "33",
+	"PAUSED": "33", "STOPPED": "33", "UNASSIGNED": "33", "RESTARTING": "33", "DEGRADED": "33", "incomplete": "33", "starting": "33",
 	"FAILED": "31", "gone": "31", "unhealthy": "31", "different": "31", "ERROR": "31",
 }
 

@@ -20,7 +20,7 @@ const (
 	exitDone       = 0
 	exitFailed     = 1
 	exitUsage      = 2
-	exitDifference = 3 // verify
+	exitDifference = 3 // verify, and a failover plan that meets a precondition that does not hold
 )
 
 // process is what the program gets from the system.
@@ -110,6 +110,8 @@ type cli struct {
 	urls   []string
 	user   string
 	cacert string
+	cert   string
+	key    string
 	output string
 	debug  bool
 }
@@ -134,8 +136,10 @@ Try "barnabas demo" first: it needs nothing else.`,
 	})
 	flags := root.PersistentFlags()
 	flags.StringSliceVar(&c.urls, "url", nil, `addresses of workers, any of the cluster (default $BARNABAS_URL, else "http://localhost:8083")`)
-	flags.StringVar(&c.user, "user", "", "user for the REST API; the password is $BARNABAS_PASSWORD, or asked for")
-	flags.StringVar(&c.cacert, "cacert", "", "PEM `file` of the authorities to trust for https")
+	flags.StringVar(&c.user, "user", "", "user for the REST API (default $BARNABAS_USER); the password is $BARNABAS_PASSWORD, or asked for. Without, $BARNABAS_TOKEN is a bearer token")
+	flags.StringVar(&c.cacert, "cacert", "", "PEM `file` of the authorities to trust for https (default $BARNABAS_CACERT)")
+	flags.StringVar(&c.cert, "cert", "", "PEM `file` of the certificate to show to https (default $BARNABAS_CERT)")
+	flags.StringVar(&c.key, "key", "", "PEM `file` of its key (default $BARNABAS_KEY; without, it is in the file of --cert)")
 	flags.StringVarP(&c.output, "output", "o", "table", "table, json or yaml")
 	flags.BoolVar(&c.debug, "debug", false, "tell more about errors")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
@@ -146,8 +150,11 @@ Try "barnabas demo" first: it needs nothing else.`,
 		return nil
 	}
 	root.AddCommand(
-		c.workerCommand(), c.demoCommand(), c.verifyCommand(), c.healthCommand(),
+		c.workerCommand(), c.mirrorCommand(), c.importCommand(), c.demoCommand(), c.verifyCommand(), c.healthCommand(),
 		c.connectorsCommand(), c.tasksCommand(), c.pluginsCommand(), c.workersCommand(), c.loggersCommand(), c.replicationCommand(),
+		c.offsetsCommand(), c.failoverCommand(), c.secretsCommand(), c.connectionsCommand(), c.appsCommand(),
+		c.applyCommand(), c.diffCommand(), c.exportCommand(),
+		c.bundleCommand(), c.rolesCommand(), c.whoamiCommand(), c.canCommand(), c.auditCommand(),
 	)
 	strict(root)
 	return root

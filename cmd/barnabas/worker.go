@@ -3,7 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -20,11 +20,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"barnabas/clientconfig"
+	"barnabas/access"
+	"barnabas/audit"
 	"barnabas/config"
 	"barnabas/configprovider"
 	"barnabas/rest"
 	"barnabas/worker"
+	"barnabas/worker/registry"
 )
 
 func (c *cli) workerCommand() *cobra.Command {
@@ -53,11 +55,12 @@ and handed over to the other workers. A second signal ends it at once.`,
 			if len(args) > 0 {
 				file = args[0]
 			}
-			settings, resolver, err := c.workerSettings(cmd.Context(), file)
+			secrets := registry.New()
+			settings, resolver, err := c.workerSettings(cmd.Context(), file, secrets)
 			if err != nil {
 				return err
 			}
-			n, err := newNode(nodeOptions{Settings: settings, Resolver: resolver, Source: file, Log: log, Levels: levels})
+			n, err := newNode(nodeOptions{Settings: settings, Resolver: resolver, Secrets: secrets, Source: file, Log: log, Levels: levels, Environ: c.environ})
 			if err != nil {
 				return err
 			}
@@ -71,8 +74,8 @@ and handed over to the other workers. A second signal ends it at once.`,
 }
 
 // workerSettings reads the settings of a worker: those of file, if there is one, and over
-// them the environment's. References are resolved.
-func (c *cli) workerSettings(ctx context.Context, file string) (config.Settings, *configprovider.Resolver, error) {
+// them the environment's. References are resolved. secrets becomes the secret registry if the worker has one.
+func (c *cli) workerSettings(ctx context.Context, file string, secrets *registry.Registry) (config.Settings, *configprovider.Resolver, error) {
 	fromEnvironment := config.FromEnvironment(c.environ)
 	written := map[string]string{}
 	if file != "" {
@@ -86,7 +89,7 @@ func (c *cli) workerSettings(ctx context.Context, file string) (config.Settings,
 	maps.Copy(written, fromEnvironment)
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	resolver, err := configprovider.New(ctx, written, configprovider.Kinds(c.environ))
+	resolver, err := configprovider.New(ctx, written, append(providerKinds(c.environ), secrets.Kind()))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", cmp.Or(file, "environment"), err)
 	}
@@ -104,9 +107,12 @@ const resolveTimeout = 30 * time.Second
 type nodeOptions struct {
 	Settings config.Settings // of the worker, resolved
 	Resolver *configprovider.Resolver
-	Source   string // the file that they come from, for errors; empty: the environment
+	Secrets  *registry.Registry // may be nil
+	Source   string             // the file that they come from, for errors; empty: the environment
 	Log      *slog.Logger
 	Levels   *logLevels
+	// Environ is where the JAAS file may be named that a JVM would read.
+	Environ []string
 	// Dialer opens connections to Kafka; nil: the network's.
 	Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 	// Crash, when it is closed, ends the worker as kill -9 would; nil: never.
@@ -121,8 +127,13 @@ type node struct {
 	file      config.Worker
 	listeners []net.Listener
 	admin     []net.Listener
+	secure    *listenerTLS
+	metrics   *prometheus.Registry
+	logins    logins
 	worker    *worker.Worker
 	server    *rest.Server
+	roles     *access.Directory // nil: there are none
+	trail     *audit.Trail      // nil: nothing is audited
 	url       string
 }
 
@@ -134,25 +145,34 @@ func newNode(o nodeOptions) (n *node, err error) {
 	if len(problems) > 0 {
 		return nil, problemsError(cmp.Or(o.Source, "environment"), problems)
 	}
-	if a := file.RestAuthentication; len(a) > 0 && !slices.Equal(a, []string{"none"}) {
-		// Accepted without effect it would leave open what its author believes closed.
-		return nil, fmt.Errorf("%s: rest.authentication=%s is not there yet: set it to none and let only trusted networks reach the listeners",
-			cmp.Or(o.Source, "environment"), strings.Join(a, ","))
+	n = &node{o: o, file: file, metrics: prometheus.NewRegistry()}
+	if n.logins, err = newLogins(file, o.Environ, o.Log.With(logAttr, "rest"), n.metrics); err != nil {
+		return nil, n.wrong(err)
 	}
-	n = &node{o: o, file: file}
+	if dir := file.AccessRolesDir; dir != "" {
+		if !n.logins.asked() {
+			return nil, n.wrong(errors.New("access.roles.dir is set, and nobody has to say who they are: set rest.authentication"))
+		}
+		if n.roles, err = access.OpenDirectory(dir, o.Log.With(logAttr, "access")); err != nil {
+			return nil, n.wrong(err)
+		}
+	}
 	defer func() {
 		if err != nil {
 			n.close()
 		}
 	}()
-	if n.listeners, err = openListeners("listeners", file.Listeners, file, "listeners.https."); err != nil {
-		return n, err
+	if n.listeners, n.secure, err = openListeners("listeners", file.Listeners, file, n.o.Log); err != nil {
+		return n, n.wrong(err)
+	}
+	if n.logins.certificates != nil && (n.secure.server == nil || !n.secure.server.AsksForCertificates()) {
+		return n, n.wrong(errNoCertificates)
 	}
 	if !file.AdminOnListeners {
 		n.admin = []net.Listener{} // not nil: nowhere else
-		admin, err := openListeners("admin.listeners", file.AdminListeners, file, "admin.listeners.https.")
+		admin, _, err := openListeners("admin.listeners", file.AdminListeners, file, n.o.Log)
 		if err != nil {
-			return n, err
+			return n, n.wrong(err)
 		}
 		n.admin = append(n.admin, admin...)
 	}
@@ -166,33 +186,72 @@ func newNode(o nodeOptions) (n *node, err error) {
 	return n, n.assemble()
 }
 
+// wrong says where the settings come from that an error is about.
+func (n *node) wrong(err error) error {
+	return fmt.Errorf("%s: %w", cmp.Or(n.o.Source, "environment"), err)
+}
+
 // assemble makes the worker and its REST server.
 func (n *node) assemble() error {
-	var peer *tls.Config // nil unless others are reached by https
-	if strings.HasPrefix(n.url, "https:") {
-		var err error
-		if _, peer, err = serverTLS(n.file, "listeners.https."); err != nil {
-			return fmt.Errorf("listeners: %w", err)
-		}
-	}
-	metrics := prometheus.NewRegistry()
+	peer := n.secure.peer(n.file)
+	metrics := n.metrics
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var w *worker.Worker
 	w, err := worker.New(worker.Options{
-		File: n.file, Resolver: n.o.Resolver, URL: n.url, ID: strings.SplitN(n.url, "://", 2)[1], Version: version, Commit: commit,
+		File: n.file, Resolver: n.o.Resolver, Secrets: n.o.Secrets, URL: n.url, ID: strings.SplitN(n.url, "://", 2)[1], Version: version, Commit: commit,
 		Log: n.o.Log.With(logAttr, "worker"), Metrics: metrics, Dialer: n.o.Dialer, Crash: n.o.Crash,
-		Publish: rest.Publisher(peer, func() ([]byte, string, bool) { return w.SessionKey() }),
+		Publish:  rest.Publisher(peer, func() ([]byte, string, bool) { return w.SessionKey() }),
+		SetLevel: func(logger, level string) { n.o.Levels.api().SetLevel(logger, level) },
 	})
 	if err != nil {
 		return err
 	}
 	n.worker = w
+	if n.file.Audited {
+		if n.trail, err = n.openTrail(); err != nil {
+			return err
+		}
+	}
+	if n.roles != nil && n.trail != nil {
+		n.roles.Changed = n.auditRoles
+	}
+	var roles func() access.Roles
+	var broken func() error
+	if n.roles != nil {
+		roles, broken = n.roles.Roles, n.roles.Err
+		metrics.MustRegister(n.roles)
+	}
 	n.server, err = rest.New(rest.Options{
+		Roles: roles, RolesBroken: broken, Group: n.file.GroupID, Trail: n.trail, AuditRequired: n.file.AuditRequired,
 		Worker: w, Listeners: n.listeners, AdminListeners: n.admin, Log: n.o.Log.With(logAttr, "rest"), Metrics: metrics, Gatherer: metrics,
 		PeerTLS: peer, Loggers: n.o.Levels.api(), AllowOrigin: n.file.AllowOrigin, AllowMethods: n.file.AllowMethods,
-		ResponseHeaders: n.file.ResponseHeaders,
+		ResponseHeaders: n.file.ResponseHeaders, Passwords: n.logins.passwords, Tokens: n.logins.tokens, Certificates: n.logins.certificates, MaxRequestBytes: n.file.MaxRequestBytes,
+		Signatures: n.file.SignaturesAccepted, MaxConnections: n.file.MaxConnections, MaxConnectionsOfAddress: n.file.MaxConnectionsOfAddress,
 	})
 	return err
+}
+
+func (n *node) openTrail() (*audit.Trail, error) {
+	client, err := n.worker.KafkaClient("audit")
+	if err != nil {
+		return nil, err
+	}
+	return audit.Open(audit.Options{
+		Client: client, Topic: n.file.AuditTopic, Cluster: n.file.GroupID, Worker: n.worker.ID(), Replication: int16(n.file.ConfigTopic.ReplicationFactor),
+		Key: n.file.AuditKey, Log: n.o.Log.With(logAttr, "audit"),
+	})
+}
+
+// auditRoles writes to the audit trail how the roles have changed: who changed the files, the file system knows.
+func (n *node) auditRoles(ctx context.Context, changes []access.Change) {
+	for _, c := range changes {
+		e := audit.Entry{
+			How: "file", Action: "admin:ManageRoles", Resource: access.Resource("connect:cluster", n.file.GroupID), Outcome: audit.Done, Reason: c.String() + ", in " + c.Role.Source,
+		}
+		if err := n.trail.Write(ctx, e); err != nil {
+			n.o.Log.Error("audit trail: an entry is missing", logAttr, "audit", "change", c.String(), "err", err)
+		}
+	}
 }
 
 // close closes the listeners of a node that does not run.
@@ -209,8 +268,7 @@ const stopSlack = 20 * time.Second
 // run works until ctx ends, then ends in good order, within a bound.
 func (n *node) run(ctx context.Context) error {
 	n.o.Log.Info("starting", "version", version, "commit", commit, "go", runtime.Version(), "worker", n.worker.ID(), "group", n.file.GroupID, "url", n.url)
-	over := make(chan error, 1)
-	go func() {
+	return orderly(ctx, n.o.Log, n.file.TaskStopTimeout+stopSlack, func(ctx context.Context) error {
 		g, ctx := errgroup.WithContext(ctx)
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
@@ -219,18 +277,29 @@ func (n *node) run(ctx context.Context) error {
 			return n.worker.Run(ctx)
 		})
 		g.Go(func() error { return n.server.Run(ctx) })
-		over <- g.Wait()
-	}()
+		if n.roles != nil {
+			g.Go(func() error { return n.roles.Run(ctx) })
+		}
+		if n.trail != nil {
+			g.Go(func() error { return n.trail.Run(ctx) })
+		}
+		return g.Wait()
+	})
+}
+
+// orderly runs until ctx ends, and then gives run as long as bound to end in good order.
+func orderly(ctx context.Context, log *slog.Logger, bound time.Duration, run func(context.Context) error) error {
+	over := make(chan error, 1)
+	go func() { over <- run(ctx) }()
 	select {
 	case err := <-over:
 		return err
 	case <-ctx.Done():
 	}
-	n.o.Log.Info("stopping in good order")
-	bound := n.file.TaskStopTimeout + stopSlack
+	log.Info("stopping in good order")
 	select {
 	case err := <-over:
-		n.o.Log.Info("stopped")
+		log.Info("stopped")
 		return err
 	case <-time.After(bound):
 		return fmt.Errorf("the worker did not end within %s; it is left to the others", bound)
@@ -261,46 +330,6 @@ func problemsError(source string, problems []config.Problem) error {
 		return fmt.Errorf("%s: %s", source, texts[0])
 	}
 	return fmt.Errorf("%s: %d settings are wrong: %s", source, len(texts), strings.Join(texts, "; "))
-}
-
-func openListeners(key string, listeners []config.Listener, file config.Worker, prefix string) ([]net.Listener, error) {
-	var opened []net.Listener
-	for _, l := range listeners {
-		var secure *tls.Config
-		if l.Scheme == "https" {
-			var err error
-			if secure, _, err = serverTLS(file, prefix); err != nil {
-				closeAll(opened)
-				return nil, fmt.Errorf("%s: %s://%s: %w", key, l.Scheme, l.Address(), err)
-			}
-		}
-		listener, err := net.Listen("tcp", l.Address())
-		if err != nil {
-			closeAll(opened)
-			return nil, fmt.Errorf("%s: %w", key, err)
-		}
-		if secure != nil {
-			listener = tls.NewListener(listener, secure)
-		}
-		opened = append(opened, listener)
-	}
-	return opened, nil
-}
-
-func closeAll(listeners []net.Listener) {
-	for _, l := range listeners {
-		l.Close()
-	}
-}
-
-// serverTLS reads the TLS of https listeners: the keys behind prefix, or, if there are
-// none, the worker's own ssl.*, as Kafka does (SSLUtils).
-func serverTLS(file config.Worker, prefix string) (server, peer *tls.Config, err error) {
-	settings := file.Settings.Sub(prefix)
-	if len(settings) == 0 {
-		settings = file.Settings
-	}
-	return clientconfig.ServerTLS(settings)
 }
 
 // advertisedURL is where other workers reach this one.
@@ -335,17 +364,4 @@ func ownHost() string {
 		}
 	}
 	return "localhost"
-}
-
-// warnOpen warns when everybody on the network may use the REST API.
-func (n *node) warnOpen() {
-	if slices.Equal(n.file.RestAuthentication, []string{"none"}) { // told so in so many words
-		return
-	}
-	for _, l := range slices.Concat(n.listeners, n.admin) {
-		if a, ok := l.Addr().(*net.TCPAddr); ok && !a.IP.IsLoopback() {
-			n.o.Log.Warn("everybody who reaches this address may change connectors: set rest.authentication, listen on loopback, or say rest.authentication=none",
-				"address", a.String())
-		}
-	}
 }
