@@ -105,9 +105,14 @@ CONF
 // and value, sorted and each once.
 func (c *cluster) records(kafka, topic string, atLeast int) []string {
 	c.t.Helper()
-	out := c.admin(kafka, "", fmt.Sprintf("kafka-console-consumer.sh --topic %s --from-beginning --timeout-ms 3000 --max-messages %d "+
-		"--formatter-property print.partition=true --formatter-property print.timestamp=true --formatter-property print.key=true", topic, 10*atLeast))
-	return slices.Compact(slices.Sorted(strings.Lines(out)))
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		out := c.admin(kafka, "", fmt.Sprintf("kafka-console-consumer.sh --topic %s --from-beginning --timeout-ms 5000 --max-messages %d "+
+			"--formatter-property print.partition=true --formatter-property print.timestamp=true --formatter-property print.key=true", topic, 10*atLeast))
+		lines := slices.Compact(slices.Sorted(strings.Lines(out)))
+		if len(lines) >= atLeast || time.Now().After(deadline) { // on a busy machine it may end before it has begun to read
+			return lines
+		}
+	}
 }
 
 // call asks a worker and decodes its answer into v.

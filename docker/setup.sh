@@ -55,6 +55,9 @@ target)
   allow worker "Read Describe" --group barnabas
   # What writes the copies of the orders.
   allow orders-rw "Create Alter AlterConfigs Describe DescribeConfigs Read Write" --topic source.orders --resource-pattern-type prefixed
+  # With these nothing is copied twice: the offset runs, and transactional ids to fence with.
+  allow orders-rw "Create Describe DescribeConfigs Read Write" --topic mm2-offset-runs. --resource-pattern-type prefixed
+  allow orders-rw "Describe Write" --transactional-id barnabas- --resource-pattern-type prefixed
   ;;
 esac
 rm $admin
