@@ -70,11 +70,11 @@ func TestKilledWorkersTasksRunAgainElsewhere(t *testing.T) {
 			}
 			w.Start()
 			f.Await(connector, "RUNNING", 3, 30*time.Second)
-			if took < 8*time.Second {
+			if took < 5*time.Second {
 				break
 			}
 			if attempt > 0 {
-				t.Errorf("kill -9 of %s: every partition copies again after %s, want under 8s", victim.what, took)
+				t.Errorf("kill -9 of %s: every partition copies again after %s, want under 5s", victim.what, took)
 			}
 		}
 	}
@@ -87,10 +87,9 @@ func TestKilledWorkersTasksRunAgainElsewhere(t *testing.T) {
 	if !report.Complete() {
 		t.Errorf("something is missing: %s", report)
 	}
-	// Each crash may repeat what its worker copied since its last offset flush (1 s), here
-	// with as much again for a flush under way, of at most all partitions.
-	if bound := int64(crashes * 2 * rate); report.Duplicates > bound {
-		t.Errorf("%d duplicates after %d crashes, want at most %d", report.Duplicates, crashes, bound)
+	// The tasks are fenced and reconciled: what was copied since the last flush is found in the target.
+	if report.Duplicates > 0 {
+		t.Errorf("%d duplicates after %d crashes, want none", report.Duplicates, crashes)
 	}
 	f.Pages(connector)
 }
@@ -144,8 +143,8 @@ func TestFrozenWorkerStopsByItselfWhenItWakes(t *testing.T) {
 	if !report.Complete() {
 		t.Errorf("something is missing: %s", report)
 	}
-	if zombie := report.Duplicates - asleep.Duplicates; zombie > rate {
-		t.Errorf("awake, the worker wrote %d records that others had copied, want at most what it had in flight (%d)", zombie, rate)
+	if report.Duplicates > 0 {
+		t.Errorf("%d duplicates, %d of them since the worker woke: it was fenced, there should be none", report.Duplicates, report.Duplicates-asleep.Duplicates)
 	}
 }
 
@@ -187,8 +186,7 @@ func TestSecondRunGoesOnWhereTheFirstStopped(t *testing.T) {
 	if !report.Complete() {
 		t.Errorf("something is missing: %s", report)
 	}
-	// Since the last flush: one interval of 1 s, and as long again for the flush.
-	if report.Duplicates > 2*rate {
-		t.Errorf("%d duplicates after kill -9, want at most %d", report.Duplicates, 2*rate)
+	if report.Duplicates > 0 {
+		t.Errorf("%d duplicates after kill -9, want none", report.Duplicates)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -148,12 +149,15 @@ type Env struct {
 	Dir string
 	// Leak looks for the secrets of this test in all that the product writes.
 	Leak *leak.Scanner
+	// Client asks the workers; nil is one without certificates and users.
+	Client *http.Client
 
 	Source, Target, Hub *kafka.Broker
 	// SourceNet and HubNet are what breaks the listener Faulty.
 	SourceNet, HubNet *proxy.Proxy
 
 	fleets []*Fleet
+	stores string // password of the keystores, once there are some
 }
 
 // New prepares a test of at most limit, or skips it, saying what is missing.
@@ -334,11 +338,14 @@ func ReadTopics(topic string) []kafka.Grant {
 	}
 }
 
-// WriteTopics are the rights to make and fill copies on a cluster.
+// WriteTopics are the rights to make and fill copies on a cluster, under a fence
+// and with offset runs.
 func WriteTopics(topic string) []kafka.Grant {
 	return []kafka.Grant{
 		{Topic: topic, Operations: []kadm.ACLOperation{kadm.OpWrite, kadm.OpRead, kadm.OpCreate, kadm.OpDescribe, kadm.OpDescribeConfigs, kadm.OpAlterConfigs, kadm.OpAlter}},
 		{Operations: []kadm.ACLOperation{kadm.OpDescribe, kadm.OpIdempotentWrite}},
+		{Topic: "mm2-offset-runs.*", Operations: []kadm.ACLOperation{kadm.OpWrite, kadm.OpRead, kadm.OpCreate, kadm.OpDescribe, kadm.OpDescribeConfigs}},
+		{TransactionalID: "*", Operations: []kadm.ACLOperation{kadm.OpWrite, kadm.OpDescribe}},
 	}
 }
 

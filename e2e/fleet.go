@@ -43,6 +43,9 @@ type FleetOptions struct {
 	// passes. Gossip is then not encrypted, so that secrets in it could be seen.
 	GossipProxy bool
 	LogLevel    string
+	// HTTPS has the workers listen with it. Settings of listeners.https. are to be
+	// in Properties, and Env.Client has to trust them.
+	HTTPS bool
 }
 
 // Worker is one of them.
@@ -118,7 +121,7 @@ func (w *Worker) write() {
 	f, e := w.fleet, w.fleet.e
 	p := map[string]string{
 		"bootstrap.servers": e.Hub.Address(Client), "group.id": f.Group,
-		"listeners": "http://" + w.ID, "rest.advertised.host.name": "127.0.0.1",
+		"listeners": w.URL(), "rest.advertised.host.name": "127.0.0.1",
 		"key.converter":             "org.apache.kafka.connect.converters.ByteArrayConverter",
 		"value.converter":           "org.apache.kafka.connect.converters.ByteArrayConverter",
 		"offset.flush.interval.ms":  "1000",
@@ -226,7 +229,12 @@ func (w *Worker) Caller() proxy.Caller {
 }
 
 // URL is the address of the REST API.
-func (w *Worker) URL() string { return "http://" + w.ID }
+func (w *Worker) URL() string {
+	if w.fleet.o.HTTPS {
+		return "https://" + w.ID
+	}
+	return "http://" + w.ID
+}
 
 // Log is the file with the worker's output.
 func (w *Worker) Log() string { return filepath.Join(w.fleet.e.Dir, w.Name+".log") }
@@ -244,10 +252,17 @@ func (w *Worker) Start() {
 
 // launch starts the process and waits for nothing.
 func (w *Worker) launch() {
+	w.fleet.e.t.Helper()
+	w.fleet.e.Must(w.spawn())
+}
+
+// spawn is launch for any goroutine.
+func (w *Worker) spawn() error {
 	e := w.fleet.e
-	e.t.Helper()
 	path, err := binary()
-	e.Must(err)
+	if err != nil {
+		return err
+	}
 	args := []string{"worker", w.File, "--log-format", "text"}
 	if w.fleet.o.LogLevel != "" {
 		args = append(args, "--log-level", w.fleet.o.LogLevel)
@@ -256,7 +271,7 @@ func (w *Worker) launch() {
 		Name: w.Name, Path: path, Args: args, Log: w.Log(), Dir: e.Dir,
 		Env: append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + e.Dir}, w.fleet.o.Env...),
 	})
-	e.Must(err)
+	return err
 }
 
 // healthy waits until the worker says that it does its job.

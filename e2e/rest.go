@@ -28,7 +28,11 @@ func (e *Env) ask(ctx context.Context, method, url, body string) (status int, an
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	res, err := http.DefaultClient.Do(req)
+	client := http.DefaultClient
+	if e.Client != nil {
+		client = e.Client
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return 0, "", err
 	}

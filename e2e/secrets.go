@@ -51,7 +51,7 @@ func (f *Fleet) Pages(connectors ...string) {
 		for _, p := range []string{"", "/config", "/tasks", "/status"} {
 			paths = append(paths, "/connectors/"+c+p)
 		}
-		paths = append(paths, "/v1/replication/"+c)
+		paths = append(paths, "/v1/replication/"+c, "/v1/replication/"+c+"/gaps")
 	}
 	for _, w := range f.Alive() {
 		for _, path := range paths {
@@ -59,6 +59,21 @@ func (f *Fleet) Pages(connectors ...string) {
 				f.e.t.Errorf("%s on %s: %d %s", path, w.Name, status, answer)
 			}
 		}
+	}
+}
+
+// searchTopics looks through all topics of a cluster, Kafka's own as well.
+func (e *Env) searchTopics(b *kafka.Broker) {
+	e.t.Helper()
+	ctx, cancel := context.WithTimeout(e.Context(), time.Minute)
+	defer cancel()
+	admin, err := b.Admin()
+	e.Must(err)
+	defer admin.Close()
+	all, err := admin.ListTopicsWithInternal(ctx)
+	e.Must(err)
+	for _, topic := range all.Names() {
+		e.Must(e.searchTopic(ctx, b, topic))
 	}
 }
 
@@ -85,7 +100,11 @@ func (e *Env) searchTopic(ctx context.Context, b *kafka.Broker, topic string) er
 			return fmt.Errorf("read %s: %w", topic, err)
 		}
 		fetches.EachRecord(func(k *kgo.Record) {
-			e.Leak.Scan("topic", topic, append(append(append([]byte{}, k.Key...), ' '), k.Value...))
+			text := append(append(append([]byte{}, k.Key...), ' '), k.Value...)
+			for _, h := range k.Headers {
+				text = append(append(append(append(text, ' '), h.Key...), '='), h.Value...)
+			}
+			e.Leak.Scan("topic", topic, text)
 			if k.Offset+1 >= left[k.Partition] {
 				delete(left, k.Partition)
 			}

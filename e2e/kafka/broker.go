@@ -1,4 +1,4 @@
-// Package kafka runs real Apache Kafka for tests: brokers of one-node clusters
+// Package kafka runs real Apache Kafka for tests: brokers, alone or in clusters,
 // and workers of Kafka Connect, as child processes on 127.0.0.1. It uses
 // nothing of the product.
 //
@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,10 @@ type Listener struct {
 	Name string
 	// SASL asks for PLAIN or SCRAM on a plaintext connection.
 	SASL bool
+	// Protocol is Kafka's, e.g. SASL_SSL, where SASL does not say it; empty is PLAINTEXT.
+	Protocol string
+	// Properties are settings of this listener, without the prefix "listener.name.NAME.".
+	Properties map[string]string
 	// Address is where to listen; empty is a free port. Whoever puts a proxy in
 	// front has to know it beforehand.
 	Address string
@@ -57,17 +62,27 @@ type Spec struct {
 	Users map[string]string
 	// Properties are added to server.properties.
 	Properties map[string]string
+	// System are system properties of its Java machine.
+	System map[string]string
 	// Heap is the most memory of the JVM's heap in MiB; 0 means 320.
 	Heap int
+	// Loggers are levels of more loggers than those that a test needs to see a
+	// broker start, e.g. kafka.authorizer.logger: DEBUG.
+	Loggers map[string]string
+	// JVM, if it is not nil, are all options of the Java machine, heap included,
+	// in place of those that make tests cheap: for measurements.
+	JVM []string
 }
 
 // Plain is the listener that every broker has: plaintext, for the harness.
 const Plain = "PLAIN"
 
-// Broker is a cluster of one broker.
+// Broker is a cluster of one broker, or one broker of a Cluster.
 type Broker struct {
 	spec      Spec
 	install   *Install
+	node      int
+	voters    []string // of the controllers' quorum, as Kafka writes them; all brokers
 	id        string
 	addresses map[string]string // by listener, where it listens
 	jvm       []string          // more arguments of the JVM
@@ -88,7 +103,20 @@ func Start(ctx context.Context, spec Spec) (*Broker, error) {
 
 // start is Start with an install at hand, and with arguments for the JVM.
 func start(ctx context.Context, spec Spec, install *Install, jvm ...string) (*Broker, error) {
-	b := &Broker{spec: spec, install: install, id: clusterID(), addresses: map[string]string{}, jvm: jvm}
+	b, err := plan(spec, install, 1, clusterID())
+	if err != nil {
+		return nil, err
+	}
+	b.jvm, b.voters = jvm, []string{b.voter()}
+	if err := b.write(); err != nil {
+		return nil, fmt.Errorf("start broker %s: %w", spec.Name, err)
+	}
+	return b, b.Run(ctx)
+}
+
+// plan gives a broker its addresses.
+func plan(spec Spec, install *Install, node int, id string) (*Broker, error) {
+	b := &Broker{spec: spec, install: install, node: node, id: id, addresses: map[string]string{}}
 	ports, err := FreePorts(len(spec.Listeners) + 2)
 	if err != nil {
 		return nil, err
@@ -97,11 +125,10 @@ func start(ctx context.Context, spec Spec, install *Install, jvm ...string) (*Br
 	for i, l := range spec.Listeners {
 		b.addresses[l.Name] = cmp.Or(l.Address, ports[i+2])
 	}
-	if err := b.write(); err != nil {
-		return nil, fmt.Errorf("start broker %s: %w", spec.Name, err)
-	}
-	return b, b.Run(ctx)
+	return b, nil
 }
+
+func (b *Broker) voter() string { return fmt.Sprintf("%d@%s", b.node, b.addresses["CONTROLLER"]) }
 
 // write puts settings and an empty, formatted log directory in place.
 func (b *Broker) write() error {
@@ -116,11 +143,11 @@ func (b *Broker) write() error {
 	if err := os.WriteFile(filepath.Join(data, "bootstrap.checkpoint"), bootstrap, 0o600); err != nil {
 		return err
 	}
-	meta := "version=1\nnode.id=1\ncluster.id=" + b.id + "\ndirectory.id=" + clusterID() + "\n"
+	meta := fmt.Sprintf("version=1\nnode.id=%d\ncluster.id=", b.node) + b.id + "\ndirectory.id=" + clusterID() + "\n"
 	if err := os.WriteFile(filepath.Join(data, "meta.properties"), []byte(meta), 0o600); err != nil {
 		return err
 	}
-	if _, err := writeLog4j(b.spec.Dir); err != nil {
+	if _, err := writeLog4j(b.spec.Dir, b.spec.Loggers); err != nil {
 		return err
 	}
 	return os.WriteFile(b.settings(), []byte(b.properties()), 0o600)
@@ -132,8 +159,8 @@ func (b *Broker) settings() string { return filepath.Join(b.spec.Dir, "server.pr
 func (b *Broker) properties() string {
 	p := map[string]string{
 		"process.roles":              "broker,controller",
-		"node.id":                    "1",
-		"controller.quorum.voters":   "1@" + b.addresses["CONTROLLER"],
+		"node.id":                    strconv.Itoa(b.node),
+		"controller.quorum.voters":   strings.Join(b.voters, ","),
 		"controller.listener.names":  "CONTROLLER",
 		"inter.broker.listener.name": Plain,
 		"log.dirs":                   filepath.Join(b.spec.Dir, "data"),
@@ -149,16 +176,22 @@ func (b *Broker) properties() string {
 		// After kill -9 a broker waits for its former session to end.
 		"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500",
 	}
+	if n := len(b.voters); n > 1 {
+		copies, least := strconv.Itoa(min(n, 3)), strconv.Itoa(min(n, 3)-1)
+		for _, internal := range []string{"offsets.topic", "transaction.state.log"} {
+			p[internal+".replication.factor"] = copies
+		}
+		p["transaction.state.log.min.isr"], p["min.insync.replicas"] = least, least
+	}
 	listeners := []string{"CONTROLLER://" + b.addresses["CONTROLLER"], Plain + "://" + b.addresses[Plain]}
 	advertised := []string{Plain + "://" + b.addresses[Plain]}
 	protocols := []string{"CONTROLLER:PLAINTEXT", Plain + ":PLAINTEXT"}
 	for _, l := range b.spec.Listeners {
 		listeners = append(listeners, l.Name+"://"+b.addresses[l.Name])
 		advertised = append(advertised, l.Name+"://"+b.Address(l.Name))
-		protocol := "PLAINTEXT"
+		protocol, prefix := cmp.Or(l.Protocol, "PLAINTEXT"), "listener.name."+strings.ToLower(l.Name)+"."
 		if l.SASL {
 			protocol = "SASL_PLAINTEXT"
-			prefix := "listener.name." + strings.ToLower(l.Name) + "."
 			p[prefix+"sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
 			scram := "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 			p[prefix+"scram-sha-256.sasl.jaas.config"], p[prefix+"scram-sha-512.sasl.jaas.config"] = scram, scram
@@ -167,6 +200,9 @@ func (b *Broker) properties() string {
 				plain += fmt.Sprintf(" user_%s=%q", name, b.spec.Users[name])
 			}
 			p[prefix+"plain.sasl.jaas.config"] = plain + ";"
+		}
+		for k, v := range l.Properties {
+			p[prefix+k] = v
 		}
 		protocols = append(protocols, l.Name+":"+protocol)
 	}
@@ -195,12 +231,21 @@ func (b *Broker) Run(ctx context.Context) error {
 	if heap == 0 {
 		heap = 320
 	}
+	log4j := filepath.Join(b.spec.Dir, "log4j2.yaml")
+	args := slices.Clone(b.jvm)
+	for _, k := range slices.Sorted(maps.Keys(b.spec.System)) {
+		args = append(args, "-D"+k+"="+b.spec.System[k])
+	}
+	args = append(args, b.install.args(heap, log4j, "kafka.Kafka", b.settings())...)
+	if b.spec.JVM != nil {
+		args = b.install.with(b.spec.JVM, log4j, "kafka.Kafka", b.settings())
+	}
 	p, err := process.Start(process.Spec{
 		Name: "broker " + b.spec.Name,
 		Path: b.install.java,
-		Args: append(slices.Clone(b.jvm), b.install.args(heap, filepath.Join(b.spec.Dir, "log4j2.yaml"), "kafka.Kafka", b.settings())...),
+		Args: args,
 		Dir:  b.spec.Dir,
-		Log:  filepath.Join(b.spec.Dir, "broker.log"),
+		Log:  b.Log(),
 	})
 	if err != nil {
 		return err
@@ -252,8 +297,8 @@ func (b *Broker) ask(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(meta.Brokers) == 0 {
-		return fmt.Errorf("no broker in the metadata")
+	if !slices.Contains(meta.Brokers.NodeIDs(), int32(b.node)) {
+		return fmt.Errorf("the broker is not in its own metadata")
 	}
 	return nil
 }
@@ -299,10 +344,10 @@ func (b *Broker) AddUser(ctx context.Context, name, password string) error {
 
 // Grant is a right of a user.
 type Grant struct {
-	// Topic or Group names what the right is to; a name that ends with * is a
-	// prefix. Neither is the cluster.
-	Topic, Group string
-	Operations   []kadm.ACLOperation
+	// Topic, Group or TransactionalID names what the right is to; a name that ends
+	// with * is a prefix. None of them is the cluster.
+	Topic, Group, TransactionalID string
+	Operations                    []kadm.ACLOperation
 }
 
 // Allow gives a user rights.
@@ -313,7 +358,7 @@ func (b *Broker) Allow(ctx context.Context, user string, grants ...Grant) error 
 	}
 	defer admin.Close()
 	for _, g := range grants {
-		name, prefix := strings.CutSuffix(cmp.Or(g.Topic, g.Group), "*")
+		name, prefix := strings.CutSuffix(cmp.Or(g.Topic, g.Group, g.TransactionalID), "*")
 		pattern := kadm.ACLPatternLiteral
 		if prefix {
 			pattern = kadm.ACLPatternPrefixed
@@ -327,6 +372,8 @@ func (b *Broker) Allow(ctx context.Context, user string, grants ...Grant) error 
 			acl = acl.Topics(name)
 		case g.Group != "":
 			acl = acl.Groups(name)
+		case g.TransactionalID != "":
+			acl = acl.TransactionalIDs(name)
 		default:
 			acl = acl.Clusters().ResourcePatternType(kadm.ACLPatternLiteral)
 		}
@@ -342,6 +389,9 @@ func (b *Broker) Allow(ctx context.Context, user string, grants ...Grant) error 
 	}
 	return nil
 }
+
+// Log is the file with the broker's output.
+func (b *Broker) Log() string { return filepath.Join(b.spec.Dir, "broker.log") }
 
 // Process is the broker's process, to kill, freeze and thaw. After Run it is
 // another one.

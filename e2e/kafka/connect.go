@@ -26,12 +26,20 @@ type ConnectSpec struct {
 	Env []string
 	// Heap is the most memory of the JVM's heap in MiB; 0 means 384.
 	Heap int
+	// JVM are more arguments of the JVM.
+	JVM []string
+	// Extensions puts Kafka's extension of the REST API (basic authentication) on
+	// the class path.
+	Extensions bool
+	// Client asks whether the worker serves; nil is one without TLS settings.
+	Client *http.Client
 }
 
 // Connect is a worker of the real Kafka Connect, with the connectors of
 // MirrorMaker 2 and Kafka's two file connectors.
 type Connect struct {
-	address string
+	url     string
+	client  *http.Client
 	process *process.Process
 }
 
@@ -65,7 +73,7 @@ func StartConnect(ctx context.Context, spec ConnectSpec) (*Connect, error) {
 	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
 		return nil, fmt.Errorf("start connect %s: %w", spec.Name, err)
 	}
-	log4j, err := writeLog4j(spec.Dir)
+	log4j, err := writeLog4j(spec.Dir, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -73,10 +81,16 @@ func StartConnect(ctx context.Context, spec ConnectSpec) (*Connect, error) {
 	if heap == 0 {
 		heap = 384
 	}
+	args := install.args(heap, log4j, "org.apache.kafka.connect.cli.ConnectDistributed", file)
+	if spec.Extensions {
+		if args, err = install.extended(args); err != nil {
+			return nil, err
+		}
+	}
 	p, err := process.Start(process.Spec{
 		Name: "connect " + spec.Name,
 		Path: install.java,
-		Args: install.args(heap, log4j, "org.apache.kafka.connect.cli.ConnectDistributed", file),
+		Args: append(slices.Clone(spec.JVM), args...),
 		Env:  append(os.Environ(), spec.Env...),
 		Dir:  spec.Dir,
 		Log:  filepath.Join(spec.Dir, "connect.log"),
@@ -84,7 +98,11 @@ func StartConnect(ctx context.Context, spec ConnectSpec) (*Connect, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Connect{address: addresses[0], process: p}
+	url, _, _ := strings.Cut(properties["listeners"], ",")
+	c := &Connect{url: url, client: spec.Client, process: p}
+	if c.client == nil {
+		c.client = http.DefaultClient
+	}
 	if err := c.serving(ctx); err != nil {
 		p.Kill()
 		return nil, fmt.Errorf("connect %s: %w\n%s", spec.Name, err, p.Tail(30))
@@ -92,7 +110,8 @@ func StartConnect(ctx context.Context, spec ConnectSpec) (*Connect, error) {
 	return c, nil
 }
 
-// serving waits until the worker has joined its group and answers.
+// serving waits until the worker has joined its group and answers, if only that it
+// wants to know who asks.
 func (c *Connect) serving(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -101,10 +120,10 @@ func (c *Connect) serving(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		res, err := http.DefaultClient.Do(req)
+		res, err := c.client.Do(req)
 		if err == nil {
 			_ = res.Body.Close()
-			if res.StatusCode == http.StatusOK {
+			if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusUnauthorized {
 				return nil
 			}
 			err = fmt.Errorf("health: %s", res.Status)
@@ -119,8 +138,8 @@ func (c *Connect) serving(ctx context.Context) error {
 	}
 }
 
-// URL is the address of the REST API.
-func (c *Connect) URL() string { return "http://" + c.address }
+// URL is the address of the REST API: the first listener.
+func (c *Connect) URL() string { return c.url }
 
 // Process is the worker's process.
 func (c *Connect) Process() *process.Process { return c.process }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -87,6 +88,35 @@ func (in *Install) args(heap int, log4j, class string, rest ...string) []string 
 	return append(append(args, "-cp", in.classPath, class), rest...)
 }
 
+// extended puts Kafka's REST extensions behind the class path of args; in front of
+// it the archive of classes would be of no use.
+func (in *Install) extended(args []string) ([]string, error) {
+	jars, err := filepath.Glob(filepath.Join(in.dir, "extensions", "*.jar"))
+	if err != nil || len(jars) == 0 {
+		return nil, fmt.Errorf("no REST extensions of Kafka %s in .cache: `make kafka` fetches them", Version)
+	}
+	args = slices.Clone(args)
+	args[slices.Index(args, "-cp")+1] += ":" + strings.Join(jars, ":")
+	return args, nil
+}
+
+// HasExtensions says whether the REST extensions of Kafka are there.
+func HasExtensions() error {
+	in, err := Find()
+	if err != nil {
+		return err
+	}
+	_, err = in.extended([]string{"-cp", ""})
+	return err
+}
+
+// with are the arguments that run a Java class with the given options and no
+// others, as the scripts of Kafka's distribution do.
+func (in *Install) with(jvm []string, log4j, class string, rest ...string) []string {
+	args := append(slices.Clone(jvm), "-Dlog4j2.configurationFile="+log4j, "-cp", in.classPath, class)
+	return append(args, rest...)
+}
+
 // classes is the file with a broker's classes as the JVM wants them in memory
 // (AppCDS). It halves the time to start.
 func (in *Install) classes() string { return filepath.Join(in.dir, "classes.jsa") }
@@ -112,7 +142,7 @@ func (in *Install) format() error {
 	if err := os.WriteFile(server, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("format storage: %w", err)
 	}
-	log4j, err := writeLog4j(work)
+	log4j, err := writeLog4j(work, nil)
 	if err != nil {
 		return err
 	}
@@ -157,9 +187,9 @@ func (in *Install) archive() error {
 }
 
 // writeLog4j writes the logging settings of a Java process: warnings and a few
-// loggers that say what a broker does, on standard output.
-func writeLog4j(dir string) (string, error) {
-	const text = `Configuration:
+// loggers that say what a broker does, on standard output. more are levels of further loggers.
+func writeLog4j(dir string, more map[string]string) (string, error) {
+	text := `Configuration:
   Appenders:
     Console:
       name: STDOUT
@@ -178,6 +208,9 @@ func writeLog4j(dir string) (string, error) {
       - name: org.apache.kafka.connect.runtime.isolation
         level: WARN
 `
+	for _, name := range slices.Sorted(maps.Keys(more)) {
+		text += "      - name: " + name + "\n        level: " + more[name] + "\n"
+	}
 	path := filepath.Join(dir, "log4j2.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("write logging settings: %w", err)

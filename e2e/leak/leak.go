@@ -1,19 +1,29 @@
 // Package leak plants canary secrets and searches everything that the product
 // has written or sent for them. Values are looked for as they are and as they
-// would look in base64, hex, a URL or JSON.
+// would look in base64, hex, a URL, HTML, JSON, or as a list of bytes.
+//
+// A search that finds nothing may be blind. So a test also has values that are
+// meant to be shown (Show), and asks in which kinds of places they were seen.
 package leak
 
 import (
+	"archive/tar"
 	"bytes"
+	"compress/gzip"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"html"
+	"io"
 	"io/fs"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -23,18 +33,20 @@ type Scanner struct {
 	mu       sync.Mutex
 	canaries []canary
 	found    []string
-	scanned  map[string]int // kind of place: bytes
+	seen     map[string]map[string]bool // of values that may be shown: kinds of places, by name
+	scanned  map[string]int             // kind of place: bytes
 	tail     map[string][]byte
 }
 
 type canary struct {
 	name  string
+	shown bool // it may be
 	forms [][]byte
 }
 
 // New makes a scanner without canaries.
 func New() *Scanner {
-	return &Scanner{scanned: map[string]int{}, tail: map[string][]byte{}}
+	return &Scanner{seen: map[string]map[string]bool{}, scanned: map[string]int{}, tail: map[string][]byte{}}
 }
 
 // Plant makes a secret value that is like no other and remembers it under a
@@ -49,10 +61,62 @@ func (s *Scanner) Plant(name string) string {
 
 // Watch looks for a value that was not made here.
 func (s *Scanner) Watch(name, value string) {
-	forms := []string{value, url.QueryEscape(value), url.PathEscape(value), hex.EncodeToString([]byte(value)), strings.ToUpper(hex.EncodeToString([]byte(value)))}
-	quoted, err := json.Marshal(value)
-	if err == nil {
-		forms = append(forms, strings.Trim(string(quoted), `"`))
+	s.add(canary{name: name, forms: forms(value)})
+}
+
+// Lines looks for each line of a text that has several, as a private key in PEM:
+// a place may show them apart. Short lines and those that begin with dashes are no secret.
+func (s *Scanner) Lines(name, text string) {
+	for line := range strings.Lines(text) {
+		if line = strings.TrimSpace(line); len(line) >= 16 && !strings.HasPrefix(line, "-----") {
+			s.Watch(name, line)
+		}
+	}
+}
+
+// Show makes a value that may be shown anywhere, of letters and digits. Seen
+// tells where it was, and so which places the search can look into.
+func (s *Scanner) Show(name string) string {
+	var raw [6]byte
+	_, _ = rand.Read(raw[:])
+	value := "shown" + hex.EncodeToString(raw[:])
+	s.add(canary{name: name, shown: true, forms: forms(value)})
+	return value
+}
+
+func (s *Scanner) add(c canary) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.canaries = append(s.canaries, c)
+}
+
+// forms are the ways in which a value may have been written.
+func forms(value string) [][]byte {
+	escaped, whole := url.QueryEscape(value), hex.EncodeToString([]byte(value))
+	all := []string{
+		value, escaped, url.PathEscape(value), url.QueryEscape(escaped), whole, strings.ToUpper(whole), html.EscapeString(value),
+		strings.ReplaceAll(value, "/", `\/`), // as some write JSON
+	}
+	var lower, every, decimals, separate strings.Builder // %2f, %43%6e, what %v makes of bytes, and what %x makes of them with spaces
+	for i := range len(value) {
+		c := value[i]
+		if strings.IndexByte(escaped, c) >= 0 && c != '%' {
+			lower.WriteByte(c)
+		} else {
+			fmt.Fprintf(&lower, "%%%02x", c)
+		}
+		fmt.Fprintf(&every, "%%%02X", c)
+		fmt.Fprintf(&decimals, "%d ", c)
+		fmt.Fprintf(&separate, "%02x ", c)
+	}
+	list := strings.TrimSpace(decimals.String())
+	all = append(all, lower.String(), every.String(), list, strings.ReplaceAll(list, " ", ","), strings.ReplaceAll(list, " ", ", "), strings.TrimSpace(separate.String()))
+	if quoted, err := json.Marshal(value); err == nil {
+		once := strings.Trim(string(quoted), `"`)
+		all = append(all, once)
+		if again, err := json.Marshal(once); err == nil { // JSON within JSON
+			all = append(all, strings.Trim(string(again), `"`))
+		}
 	}
 	// In base64 a value looks different at each of three positions.
 	for shift := range 3 {
@@ -61,16 +125,15 @@ func (s *Scanner) Watch(name, value string) {
 			text := encoding.EncodeToString(padded)
 			// Characters that also hold bits of the neighbours are left out.
 			from, to := (shift*8+5)/6, len(padded)*8/6
-			forms = append(forms, text[from:to])
+			all = append(all, text[from:to])
 		}
 	}
-	c := canary{name: name}
-	for _, f := range forms {
-		c.forms = append(c.forms, []byte(f))
+	slices.Sort(all)
+	var distinct [][]byte
+	for _, form := range slices.Compact(all) {
+		distinct = append(distinct, []byte(form))
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.canaries = append(s.canaries, c)
+	return distinct
 }
 
 // Scan looks through one piece of output. kind says what it is a piece of (log,
@@ -85,7 +148,15 @@ func (s *Scanner) scan(kind, where string, text []byte) {
 	s.scanned[kind] += len(text)
 	for _, c := range s.canaries {
 		for _, form := range c.forms {
-			if i := bytes.Index(text, form); i >= 0 {
+			i := bytes.Index(text, form)
+			if i >= 0 && c.shown {
+				if s.seen[c.name] == nil {
+					s.seen[c.name] = map[string]bool{}
+				}
+				s.seen[c.name][kind] = true
+				break
+			}
+			if i >= 0 {
 				s.found = append(s.found, fmt.Sprintf("%s %s shows the secret %q (as %d bytes, after %q)", kind, where, c.name, len(form), before(text[:i])))
 				break
 			}
@@ -101,7 +172,7 @@ func (s *Scanner) Stream(kind, where string, piece []byte) {
 	whole := append(s.tail[key], piece...)
 	s.scan(kind, where, whole)
 	s.scanned[kind] -= len(whole) - len(piece)
-	s.tail[key] = bytes.Clone(whole[max(0, len(whole)-256):])
+	s.tail[key] = bytes.Clone(whole[max(0, len(whole)-1024):])
 }
 
 // before is the end of the text before a finding, up to where secrets of others
@@ -134,6 +205,29 @@ func (s *Scanner) Files(kind, dir string, skip func(path string) bool) error {
 	})
 }
 
+// Archive looks through the files of a tar archive that is compressed with gzip, and their names.
+func (s *Scanner) Archive(kind, where string, archive []byte) error {
+	s.Scan(kind, where, archive)
+	unzipped, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		return fmt.Errorf("search %s for secrets: %w", where, err)
+	}
+	for files := tar.NewReader(unzipped); ; {
+		head, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		var text []byte
+		if err == nil {
+			text, err = io.ReadAll(files)
+		}
+		if err != nil {
+			return fmt.Errorf("search %s for secrets: %w", where, err)
+		}
+		s.Scan(kind, where+": "+head.Name, append([]byte(head.Name+"\n"), text...))
+	}
+}
+
 // Found returns where secrets have been seen, each place once.
 func (s *Scanner) Found() []string {
 	s.mu.Lock()
@@ -148,6 +242,13 @@ func (s *Scanner) Found() []string {
 		}
 	}
 	return all
+}
+
+// Seen returns the kinds of places where a value made by Show has been seen, in order.
+func (s *Scanner) Seen(name string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.seen[name]))
 }
 
 // Scanned returns how many bytes of each kind have been looked through: a

@@ -5,6 +5,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -30,6 +31,9 @@ type Options struct {
 	// Now gives records the time of writing, so that a copy shows how old it
 	// is; otherwise times are as odd as everything else.
 	Now bool
+	// Linger is how long a client waits for a batch to fill; 0 is 5 ms. 1 ns makes
+	// batches of single records at low rates.
+	Linger time.Duration
 }
 
 // Generator writes records.
@@ -55,7 +59,7 @@ func New(o Options) (*Generator, error) {
 	}
 	for _, codec := range codecs {
 		opts := append([]kgo.Opt{
-			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(5 * time.Millisecond),
+			kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(codec), kgo.ProducerLinger(cmp.Or(o.Linger, 5*time.Millisecond)),
 			kgo.ProducerBatchMaxBytes(900 << 10), kgo.MaxBufferedRecords(50_000), kgo.MaxBufferedBytes(32 << 20), kgo.ClientID("load"),
 		}, o.Client...)
 		client, err := kgo.NewClient(opts...)

@@ -41,8 +41,20 @@ type Report struct {
 	Rewinds int64
 	// Again describes the first few rewinds.
 	Again []string
+	// Turns are the first few rewinds and disordered records.
+	Turns []Turn
 	// First describes the first few differences.
 	First []string
+}
+
+// Turn is a place in the target where something else stands than the next record.
+type Turn struct {
+	Topic     string // of the target
+	Partition int32
+	// Target is the offset of the place, Source that of the record that stands there.
+	Target, Source int64
+	// Back is by how many records the copy began again; negative: how many it left out.
+	Back int
 }
 
 // Equal says whether the target holds every source record exactly once, in
@@ -68,28 +80,30 @@ type Options struct {
 	Source, Target []kgo.Opt
 	// Topics maps each source topic to its copy.
 	Topics map[string]string
+	// Committed leaves records of aborted transactions in the target out.
+	Committed bool
 }
 
 // Compare reads both sides up to their present ends and compares them. While
 // records still come the target's end is asked for first: some are missing then,
 // but none is foreign.
 func Compare(ctx context.Context, o Options) (Report, error) {
-	there, err := bounds(ctx, o.Target, slices.Sorted(maps.Values(o.Topics)))
+	there, err := bounds(ctx, o.Target, slices.Sorted(maps.Values(o.Topics)), o.Committed)
 	if err != nil {
 		return Report{}, err
 	}
-	here, err := bounds(ctx, o.Source, slices.Sorted(maps.Keys(o.Topics)))
+	here, err := bounds(ctx, o.Source, slices.Sorted(maps.Keys(o.Topics)), false)
 	if err != nil {
 		return Report{}, err
 	}
 	var source, target map[place]sequence
 	g, reading := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		source, err = read(reading, o.Source, here)
+		source, err = read(reading, o.Source, here, false)
 		return err
 	})
 	g.Go(func() (err error) {
-		target, err = read(reading, o.Target, there)
+		target, err = read(reading, o.Target, there, o.Committed)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -150,6 +164,7 @@ func (r *Report) compare(at place, source, target sequence) {
 			index = nearest(same, furthest)
 			if index < next {
 				r.Rewinds++
+				r.turn(at, target.offsets[i], source.offsets[index], next-index)
 				if len(r.Again) < 20 {
 					r.Again = append(r.Again, fmt.Sprintf("%s/%d: target offset %d begins again at source offset %d, %d records back",
 						at.topic, at.partition, target.offsets[i], source.offsets[index], next-index))
@@ -163,6 +178,7 @@ func (r *Report) compare(at place, source, target sequence) {
 			continue
 		case index > furthest:
 			r.Disordered++
+			r.turn(at, target.offsets[i], source.offsets[index], furthest-index)
 			r.tell("%s/%d: target offset %d is source offset %d, but source offset %d had not come",
 				at.topic, at.partition, target.offsets[i], source.offsets[index], source.offsets[furthest])
 		}
@@ -190,6 +206,12 @@ func nearest(same []int, limit int) int {
 		return same[i]
 	}
 	return same[i-1]
+}
+
+func (r *Report) turn(at place, target, source int64, back int) {
+	if len(r.Turns) < 20 {
+		r.Turns = append(r.Turns, Turn{Topic: at.topic, Partition: at.partition, Target: target, Source: source, Back: back})
+	}
 }
 
 func (r *Report) tell(format string, args ...any) {
@@ -235,8 +257,9 @@ const stall = 30 * time.Second
 // span are the offsets that a partition holds: from the first to before end.
 type span struct{ start, end int64 }
 
-// bounds returns the spans of topics as they are at present.
-func bounds(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]span, error) {
+// bounds returns the spans of topics as they are at present; committed leaves
+// out what open transactions hold back.
+func bounds(ctx context.Context, opts []kgo.Opt, topics []string, committed bool) (map[place]span, error) {
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("bounds of %s: %w", topics, err)
@@ -247,7 +270,11 @@ func bounds(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]spa
 	if err != nil {
 		return nil, fmt.Errorf("bounds of %s: %w", topics, err)
 	}
-	ends, err := admin.ListEndOffsets(ctx, topics...)
+	list := admin.ListEndOffsets
+	if committed {
+		list = admin.ListCommittedOffsets
+	}
+	ends, err := list(ctx, topics...)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -262,9 +289,9 @@ func bounds(ctx context.Context, opts []kgo.Opt, topics []string) (map[place]spa
 	return spans, nil
 }
 
-// read reads what lies in the spans, aborted records among it, and returns a
-// sequence for each partition.
-func read(ctx context.Context, opts []kgo.Opt, spans map[place]span) (map[place]sequence, error) {
+// read reads what lies in the spans, aborted records among it unless only
+// committed ones are wanted, and returns a sequence for each partition.
+func read(ctx context.Context, opts []kgo.Opt, spans map[place]span, committed bool) (map[place]sequence, error) {
 	out := map[place]sequence{}
 	left := map[place]int64{}
 	from := map[string]map[int32]kgo.Offset{}
@@ -281,8 +308,12 @@ func read(ctx context.Context, opts []kgo.Opt, spans map[place]span) (map[place]
 	if len(left) == 0 {
 		return out, nil
 	}
+	level := kgo.ReadUncommitted()
+	if committed {
+		level = kgo.ReadCommitted() // control records tell where aborted ones end
+	}
 	client, err := kgo.NewClient(append(slices.Clone(opts), kgo.ConsumePartitions(from), kgo.KeepControlRecords(),
-		kgo.FetchIsolationLevel(kgo.ReadUncommitted()), kgo.FetchMaxPartitionBytes(4<<20), kgo.FetchMaxWait(200*time.Millisecond))...)
+		kgo.FetchIsolationLevel(level), kgo.FetchMaxPartitionBytes(4<<20), kgo.FetchMaxWait(200*time.Millisecond))...)
 	if err != nil {
 		return nil, fmt.Errorf("read: %w", err)
 	}

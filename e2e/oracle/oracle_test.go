@@ -36,7 +36,10 @@ func TestReportCountsWhatDiffers(t *testing.T) {
 		if len(got.Again) != int(got.Rewinds) {
 			t.Errorf("%s: %d rewinds, told are %v", row.name, got.Rewinds, got.Again)
 		}
-		got.First, got.Again = nil, nil
+		if len(got.Turns) < int(got.Rewinds) {
+			t.Errorf("%s: %d rewinds, places are %v", row.name, got.Rewinds, got.Turns)
+		}
+		got.First, got.Again, got.Turns = nil, nil, nil
 		if diff := cmp.Diff(row.want, got); diff != "" {
 			t.Errorf("%s: %s to %s (-want +got):\n%s", row.name, row.source, row.target, diff)
 		}
@@ -112,10 +115,49 @@ func TestCompareReadsBothClusters(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got.First, got.Again = nil, nil
+	got.First, got.Again, got.Turns = nil, nil, nil
 	// The third record is in another partition: foreign there, missing here.
 	want := Report{Source: 3, Target: 4, Missing: 1, Duplicates: 1, Foreign: 1, Rewinds: 1}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestCommittedLeavesAbortedRecordsOut(t *testing.T) {
+	t.Parallel()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "a", "b"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer fake.Close()
+	opts := []kgo.Opt{kgo.SeedBrokers(fake.ListenAddrs()...)}
+	client, err := kgo.NewClient(append(opts, kgo.TransactionalID("t"))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	at := time.UnixMilli(1_700_000_000_000)
+	for _, part := range []struct {
+		topic string
+		end   kgo.TransactionEndTry
+	}{{"a", kgo.TryCommit}, {"b", kgo.TryCommit}, {"b", kgo.TryAbort}} {
+		if err := client.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: part.topic, Value: []byte("1"), Timestamp: at}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+		if err := client.EndTransaction(t.Context(), part.end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, committed := range []bool{false, true} {
+		got, err := Compare(t.Context(), Options{Source: opts, Target: opts, Topics: map[string]string{"a": "b"}, Committed: committed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Equal() != committed || !got.Complete() {
+			t.Errorf("committed %v: %s", committed, got)
+		}
 	}
 }

@@ -41,7 +41,7 @@ func ListenGossip(address, target string, saw func([]byte)) (*Gossip, error) {
 	if err != nil {
 		return nil, fmt.Errorf("gossip proxy: %w", err)
 	}
-	tcp, err := Listen(address, target)
+	tcp, err := listen(address, target)
 	if err != nil {
 		return nil, err
 	}
@@ -53,6 +53,7 @@ func ListenGossip(address, target string, saw func([]byte)) (*Gossip, error) {
 	}
 	g := &Gossip{tcp: tcp, udp: udp, target: to, saw: saw, deaf: map[Caller]bool{}, sessions: map[string]*net.UDPConn{}}
 	tcp.allow, tcp.saw = g.allowTCP, saw
+	tcp.ended.Go(tcp.accept)
 	g.ended.Go(g.forward)
 	return g, nil
 }

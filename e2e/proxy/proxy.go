@@ -53,13 +53,20 @@ func (p *pair) close() {
 
 // Listen starts a proxy on address (with port 0: a free one) for target.
 func Listen(address, target string) (*Proxy, error) {
+	p, err := listen(address, target)
+	if err == nil {
+		p.ended.Go(p.accept)
+	}
+	return p, err
+}
+
+// listen is Listen for whoever has more to set before the first connection.
+func listen(address, target string) (*Proxy, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("proxy for %s: %w", target, err)
 	}
-	p := &Proxy{listener: l, target: target, changed: make(chan struct{}), pairs: map[*pair]bool{}}
-	p.ended.Go(p.accept)
-	return p, nil
+	return &Proxy{listener: l, target: target, changed: make(chan struct{}), pairs: map[*pair]bool{}}, nil
 }
 
 // Address is where the proxy listens.

@@ -28,13 +28,14 @@ import (
 
 func main() {
 	out := flag.String("out", "", "folder to write to; e2e/vectors if empty")
+	only := flag.String("only", "", "what alone to record: rest, policies, topics, mirror or plugins; all if empty")
 	keep := flag.String("dir", "", "folder for data and logs, kept; a temporary one if empty")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 	ctx, cancelTime := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancelTime()
-	if err := run(ctx, *out, *keep); err != nil {
+	if err := run(ctx, *out, *keep, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "record:", err)
 		os.Exit(1)
 	}
@@ -47,7 +48,7 @@ type recorder struct {
 	words          *strings.Replacer
 }
 
-func run(ctx context.Context, out, dir string) error {
+func run(ctx context.Context, out, dir, only string) error {
 	if out == "" {
 		root, err := kafka.Root()
 		if err != nil {
@@ -81,8 +82,14 @@ func run(ctx context.Context, out, dir string) error {
 	if err := r.fillSource(ctx); err != nil {
 		return err
 	}
-	for _, part := range []func(context.Context) error{r.recordRest, r.recordPolicies, r.recordTopics, r.recordMirror} {
-		if err := part(ctx); err != nil {
+	for _, part := range []struct {
+		name   string
+		record func(context.Context) error
+	}{{"rest", r.recordRest}, {"policies", r.recordPolicies}, {"topics", r.recordTopics}, {"mirror", r.recordMirror}, {"plugins", r.recordPlugins}} {
+		if only != "" && only != part.name {
+			continue
+		}
+		if err := part.record(ctx); err != nil {
 			return err
 		}
 	}
