@@ -25,6 +25,14 @@ check: ## format, vet, lint, vulnerabilities
 sim: ## long simulation of clusters: SEEDS=100000, or SEED=n to replay one
 	go test ./worker/herder -count=1 -timeout 24h -v -run Simulation -sim.seeds=$(or $(SEEDS),100000) $(if $(SEED),-sim.seed=$(SEED))
 
+bench: build kafka ## against MirrorMaker 2: QUICK=1 (4 minutes); PROFILES= PARTS= WITHOUT= RECORDS= SECONDS= DIR= PPROF=, see bin/bench -h; RESULTS=1
+	go build -o bin/bench ./bench
+	bin/bench -results bench/RESULTS.md $(if $(QUICK),-quick) $(if $(RESULTS),-keep) $(foreach o,profiles parts without records seconds dir pprof,$(call option,$o))
+
+# option NAME: -name VALUE, if the variable NAME in capitals has a value.
+option = $(if $($(call capitals,$1)),-$1 '$($(call capitals,$1))')
+capitals = $(shell echo $1 | tr a-z A-Z)
+
 up: ## two Kafka clusters and three workers with docker compose
 	docker/up
 
@@ -34,7 +42,13 @@ down: ## stop what make up has started, and forget its data
 kafka: ## jars of Kafka, Connect and MirrorMaker 2 for the tests, in .cache/
 	.ci/kafka
 
+vault: ## a Vault server for the tests, in .cache/
+	.ci/vault
+
+clients: ## clients of the REST API from PyPI, npm and Maven Central for the tests, in .cache/
+	.ci/clients
+
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-.PHONY: build dist demo test check sim up down kafka help
+.PHONY: build dist demo test check sim bench up down kafka clients vault help

@@ -26,19 +26,51 @@ const module = "barnabas"
 // edges says which of our packages each one may import, tests apart. "*" is all.
 // A package that is not here has no place yet: give it one.
 var edges = map[string][]string{
-	"config":           {},
-	"configprovider":   {"config"},
-	"connector":        {"config"},
-	"connector/mirror": {"config", "connector"},
-	"clientconfig":     {"config", "connector"},
-	"worker/herder":    {},
-	"worker/gossip":    {"config"},
-	"worker/store":     {"config", "connector"},
-	"worker/task":      {"config", "configprovider", "connector", "clientconfig"},
-	"worker":           {"config", "configprovider", "connector", "connector/mirror", "clientconfig", "worker/herder", "worker/gossip", "worker/store", "worker/task"},
-	"rest":             {"config", "connector", "worker"},
-	"cmd/barnabas":     {"*"},
-	"e2e":              {"*"},
+	"config":                     {},
+	"configprovider":             {"config"},
+	"configprovider/remote":      {"config", "configprovider"},
+	"configprovider/vault":       {"config", "configprovider", "configprovider/remote"},
+	"configprovider/gcp":         {"config", "configprovider", "configprovider/remote"},
+	"configprovider/azure":       {"config", "configprovider", "configprovider/remote"},
+	"configprovider/kubernetes":  {"config", "configprovider", "configprovider/remote"},
+	"configprovider/aws":         {"config", "configprovider", "configprovider/remote"},
+	"connection":                 {"config"},
+	"k2k":                        {"config", "connection"},
+	"connector":                  {"config"},
+	"connector/javaregex":        {},
+	"connector/converter":        {"config", "connector/versionrange"},
+	"connector/tolerance":        {"config", "connector"},
+	"connector/reporter":         {"config", "connector", "connector/converter", "connector/tolerance"},
+	"connector/sink":             {"config", "connector", "connector/converter", "connector/javaregex", "connector/reporter", "connector/tolerance"},
+	"connector/filestream":       {"config", "connector", "connector/converter", "connector/creation", "connector/reporter", "connector/sink", "connector/tolerance"},
+	"connector/rawcopy":          {"config", "connector"},
+	"connector/versionrange":     {},
+	"connector/creation":         {"config", "connector/javaregex"},
+	"connector/transform":        {"config", "connector/rawcopy", "connector/javaregex", "connector/versionrange"},
+	"connector/mirror":           {"config", "connector", "connector/creation", "connector/javaregex", "connector/rawcopy", "connector/offsetrun", "connector/takeover", "connector/transform"},
+	"connector/mirror/dedicated": {"config"},
+	"connector/mirror/strimzi":   {"config", "connector/mirror/dedicated"},
+	"connector/offsetrun":        {"config", "connector", "connector/rawcopy"},
+	"connector/takeover":         {"config", "connector", "connector/rawcopy", "connector/offsetrun"},
+	"clientconfig":               {"config", "connection", "connector", "clientconfig/gssapi", "clientconfig/mskiam", "clientconfig/oauthbearer"},
+	"clientconfig/mskiam":        {"config"},
+	"clientconfig/gssapi":        {},
+	"clientconfig/oauthbearer":   {"config"},
+	"worker/herder":              {},
+	"worker/gossip":              {"config"},
+	"worker/store":               {"config", "connector"},
+	"worker/task":                {"config", "configprovider", "connection", "connector", "connector/creation", "connector/reporter", "clientconfig"},
+	"worker/registry":            {"config", "configprovider", "worker/store"},
+	"worker":                     {"config", "configprovider", "connection", "k2k", "connector", "connector/converter", "connector/filestream", "connector/mirror", "connector/reporter", "connector/transform", "connector/versionrange", "clientconfig", "worker/herder", "worker/gossip", "worker/registry", "worker/store", "worker/task"},
+	"access":                     {},
+	"audit":                      {"access", "config"},
+	"rest":                       {"access", "audit", "config", "connection", "k2k", "connector", "connector/mirror", "rest/auth", "worker"}, // answers with its plans and translations
+	"rest/auth":                  {"config"},
+	"bundle":                     {"config", "rest"},
+	"cmd/barnabas":               {"*"},
+	"e2e":                        {"*"},
+	"e2e/answers":                {},
+	"bench":                      {"*"},
 }
 
 // onlyIn says which libraries stay in which packages, and why.
@@ -51,7 +83,7 @@ var onlyIn = map[string]struct {
 	"github.com/spf13/cobra":                  {[]string{"cmd/barnabas"}, "only the command line has words"},
 	"github.com/twmb/franz-go/pkg/kfake":      {[]string{"cmd/barnabas", "e2e"}, "it is for the demo and for tests"},
 	"github.com/twmb/franz-go/pkg/sasl":       {[]string{"clientconfig", "e2e"}, "logins are made from Java settings, in one place"},
-	"software.sslmate.com/src/go-pkcs12":      {[]string{"clientconfig"}, "keystores are read in one place"},
+	"github.com/jcmturner/gokrb5":             {[]string{"clientconfig/gssapi"}, "it is quiet since 2023, and may have to be replaced"},
 	"github.com/magiconair/properties":        {[]string{"config"}, "files are read in one place"},
 	"github.com/pavlo-v-chernykh/keystore-go": {[]string{"clientconfig"}, "keystores are read in one place"},
 }
@@ -59,6 +91,8 @@ var onlyIn = map[string]struct {
 // pure are packages that decide and do not act: what they may import of the
 // standard library, and what they may not call of it.
 var pure = map[string][]string{
+	"connection":    {"bytes", "cmp", "encoding/json", "errors", "fmt", "maps", "net", "reflect", "regexp", "slices", "strconv", "strings", "time", "barnabas/config"},
+	"k2k":           {"bytes", "cmp", "encoding/json", "errors", "fmt", "reflect", "regexp", "slices", "strconv", "strings", "time", "barnabas/config", "barnabas/connection"},
 	"worker/herder": {"cmp", "container/heap", "encoding/json", "errors", "fmt", "iter", "maps", "math", "slices", "sort", "strconv", "strings", "time"},
 }
 
@@ -66,14 +100,25 @@ var impure = []string{"time.Now", "time.Since", "time.Until", "time.Sleep", "tim
 
 // revealers may look into a config.Secret.
 var revealers = map[string]string{
-	"config":         "gives typed values of settings, and decodes keys",
-	"configprovider": "puts a value together from what its references resolve to",
-	"clientconfig":   "hands values to the Kafka client and its TLS",
-	"worker/gossip":  "hands keys to memberlist's cipher",
-	"worker/store":   "writes the session key as Kafka Connect does",
-	"worker":         "signs internal requests with the session key",
-	"cmd/barnabas":   "tells the demo's embedded clusters which passwords to accept, and looks for them everywhere else",
-	"rest":           "puts the caller's password into the header of a request",
+	"audit":                     "the key of the codes goes into an HMAC",
+	"config":                    "gives typed values of settings, and decodes keys",
+	"configprovider":            "puts a value together from what its references resolve to",
+	"configprovider/remote":     "hands parameters and credentials to secret managers, and keeps them out of what these say",
+	"configprovider/vault":      "logs in to Vault",
+	"configprovider/kubernetes": "sends its token to the API, and joins values that a pattern names",
+	"configprovider/gcp":        "hands credentials to Google's library, and its tokens to Secret Manager",
+	"configprovider/azure":      "logs in to Azure",
+	"configprovider/aws":        "hands access keys to Amazon's SDK",
+	"clientconfig":              "hands values to the Kafka client and its TLS",
+	"clientconfig/mskiam":       "signs with access keys",
+	"clientconfig/oauthbearer":  "sends client secrets to token endpoints, and tokens to brokers",
+	"worker/gossip":             "hands keys to memberlist's cipher",
+	"worker/registry":           "encrypts and decrypts the values of the secret registry",
+	"worker/store":              "writes the session key as Kafka Connect does",
+	"worker":                    "signs internal requests with the session key",
+	"cmd/barnabas":              "tells the demo's embedded clusters which passwords to accept, and looks for them everywhere else",
+	"rest":                      "puts the caller's password into the header of a request",
+	"rest/auth":                 "compares a caller's password with that of a user",
 }
 
 // source is a Go file of ours.
