@@ -61,7 +61,7 @@ type Entry struct {
 	Status   int     `json:"status,omitempty"` // of the HTTP answer
 	// Rule is the statement that allowed or denied it.
 	Rule string `json:"rule,omitempty"`
-	// Changed are the keys of a configuration that were to change.
+	// Changed are the keys of a configuration, or the fields of a connection or an app, that were to change.
 	Changed []string `json:"changed,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
 }

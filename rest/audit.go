@@ -5,15 +5,17 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"barnabas/access"
 	"barnabas/audit"
+	kafka "barnabas/connection"
+	"barnabas/k2k"
 )
 
 // audited has a request performed if its caller may, and writes changes and denials to the audit trail: that a change is attempted
@@ -81,48 +83,99 @@ func (s *Server) entry(ctx context.Context, rt route, r *request, d access.Decis
 		e.Via = r.from.worker
 	}
 	if s.o.Trail != nil && rt.method != http.MethodGet {
-		e.Changed = s.changes(ctx, r)
+		e.Changed = s.changes(ctx, rt, r)
 	}
 	return e
 }
 
-// changes returns the keys of a connector's configuration that a request is to change; none if it is about something else.
-func (s *Server) changes(ctx context.Context, r *request) []string {
-	var body map[string]json.RawMessage
-	if json.Unmarshal(r.body, &body) != nil {
+// changes returns what a request is to change: the keys of a connector's configuration, the fields of a connection or an app (such as
+// quota.read_bytes_per_second), else the fields that it sends. Never a value.
+func (s *Server) changes(ctx context.Context, rt route, r *request) []string {
+	is := fields(r.body, 0)
+	if is == nil {
 		return nil
 	}
-	if inner, ok := body["config"]; ok { // POST /connectors
-		body = nil
-		if json.Unmarshal(inner, &body) != nil {
-			return nil
-		}
+	was, nested := map[string]string{}, func(v any) map[string]string {
+		text, _ := json.Marshal(v)
+		return fields(text, 1)
 	}
-	now := map[string]string{}
-	if name := r.param("connector"); name != "" && s.w != nil {
-		if info, err := s.w.Connector(ctx, name); err == nil {
-			now = info.Config
+	switch {
+	case rt.method == http.MethodPut && rt.path == connectionRoute:
+		name, err := connectionName(r)
+		if err != nil {
+			break
+		}
+		if spec, err := kafka.Decode(name, r.body); err == nil {
+			is = nested(spec)
+		}
+		if c, err := s.w.Connection(ctx, name); err == nil {
+			was = nested(c.Spec)
+		}
+	case rt.method == http.MethodPut && rt.path == appRoute:
+		if spec, err := k2k.Decode(r.param("app"), r.body); err == nil {
+			is = nested(spec)
+		}
+		if a, err := s.w.App(ctx, r.param("app")); err == nil {
+			was = nested(a.Spec)
+		}
+	default:
+		if inner, ok := is["config"]; ok && strings.HasPrefix(inner, "{") { // POST /connectors
+			is = fields([]byte(inner), 0)
+		}
+		if name := r.param("connector"); name != "" && s.w != nil {
+			if info, err := s.w.Connector(ctx, name); err == nil {
+				was = nested(info.Config)
+			}
 		}
 	}
 	var keys []string
-	for key, value := range body {
-		var text string
-		if json.Unmarshal(value, &text) == nil {
-			if old, there := now[key]; there && old == text {
-				continue
-			}
+	for key, value := range is {
+		if old, there := was[key]; !there || old != value {
+			keys = append(keys, key)
 		}
-		keys = append(keys, key)
 	}
 	if r.Method == http.MethodPut {
-		for key := range maps.Keys(now) {
-			if _, stays := body[key]; !stays && key != "name" {
+		for key := range was {
+			if _, stays := is[key]; !stays && key != "name" {
 				keys = append(keys, key)
 			}
 		}
 	}
 	slices.Sort(keys)
 	return keys
+}
+
+// fields returns the fields of a JSON object as JSON, down to a depth; nil if it is none. A field of a field is OUTER.INNER.
+func fields(text []byte, depth int) map[string]string {
+	var outer map[string]json.RawMessage
+	if json.Unmarshal(text, &outer) != nil {
+		return nil
+	}
+	all := map[string]string{}
+	for key, value := range outer {
+		var inner map[string]string
+		if depth > 0 {
+			inner = fields(value, depth-1)
+		}
+		if inner == nil {
+			all[key] = canonical(value)
+			continue
+		}
+		for k, v := range inner {
+			all[key+"."+k] = v
+		}
+	}
+	return all
+}
+
+// canonical writes a JSON value in one way only, so that it can be compared.
+func canonical(value json.RawMessage) string {
+	var v any
+	if json.Unmarshal(value, &v) != nil {
+		return string(value)
+	}
+	text, _ := json.Marshal(v)
+	return string(text)
 }
 
 // AuditPage is the answer to GET /v1/audit.

@@ -85,6 +85,47 @@ func TestChangesAndDenialsAreAudited(t *testing.T) {
 	}
 }
 
+// TestOnlyWhatChangesIsAuditedAsChanged changes one thing after another.
+func TestOnlyWhatChangesIsAuditedAsChanged(t *testing.T) {
+	t.Parallel()
+	c := guardedCluster(t, 1, nil, rootRole)
+	n := c.nodes[0]
+	with := func(text, old, next string) string {
+		t.Helper()
+		if !strings.Contains(text, old) {
+			t.Fatalf("%s has no %s", text, old)
+		}
+		return strings.Replace(text, old, next, 1)
+	}
+	spec := `{"config": {"bootstrap.servers": "` + c.bootstrap() + `", "client.id": "one"}, "owner": {"team": "t", "contact": "c"}, "scope": {"read": ["*"], "write": ["*"]}, "quota": {"read_bytes_per_second": 1000000}}`
+	other := with(with(spec, `"contact": "c"`, `"contact": "d"`), `1000000`, `2000000`)
+	app := `{"source": "prod/mine", "target": "prod/yours", "topics": ["none"], "state": "stopped"}`
+	mirror := `{"connector.class": "MirrorSource", "source.cluster.alias": "A", "target.cluster.alias": "B", "topics": "none", "source.connection": "prod/mine", "target.connection": "prod/yours"}`
+	for _, row := range []struct{ path, body, changed string }{
+		{"/v1/connections/prod/mine", spec, "config.bootstrap.servers config.client.id owner.contact owner.team quota.read_bytes_per_second scope.read scope.write"},
+		{"/v1/connections/prod/mine", spec, ""},
+		{"/v1/connections/prod/mine", other, "owner.contact quota.read_bytes_per_second"},
+		{"/v1/connections/prod/mine", with(other, `, "client.id": "one"`, ""), "config.client.id"},
+		{"/v1/connections/prod/yours", spec, "config.bootstrap.servers config.client.id owner.contact owner.team quota.read_bytes_per_second scope.read scope.write"},
+		{"/v1/apps/a", app, "naming.policy replicas source start state target topics"},
+		{"/v1/apps/a", with(app, `["none"]`, `["none", "more"]`), "topics"},
+		{"/connectors/m/config", mirror, "connector.class source.cluster.alias source.connection target.cluster.alias target.connection topics"},
+		{"/connectors/m/config", with(mirror, `"none"`, `"nothing"`), "topics"},
+		{"/connectors/m/pause", "", ""},
+	} {
+		if a := n.asked("root", "PUT", row.path, row.body); a.status >= 300 {
+			t.Fatalf("%s: %d %s", row.path, a.status, a.body)
+		}
+		page, err := n.as("root").Audit(t.Context(), audit.Query{Limit: 1})
+		if err != nil || len(page.Entries) != 1 || page.Entries[0].Outcome != audit.Done {
+			t.Fatalf("%s: %+v %v", row.path, page, err)
+		}
+		if got := strings.Join(page.Entries[0].Changed, " "); got != row.changed {
+			t.Errorf("PUT %s %s\ngot  %s\nwant %s", row.path, row.body, got, row.changed)
+		}
+	}
+}
+
 // TestAForwardedChangeIsAuditedOnce asks a worker that does not lead. Who only says that it has audited something is not believed.
 func TestAForwardedChangeIsAuditedOnce(t *testing.T) {
 	t.Parallel()
