@@ -212,6 +212,8 @@ type Query struct {
 	// Before is the offset before which entries are wanted; 0 is the end. Limit bounds how many; 0 is 100.
 	Before int64
 	Limit  int
+	// After is the offset after which entries are wanted; 0 is the beginning.
+	After int64
 }
 
 // Found is an entry with its offset.
@@ -232,6 +234,9 @@ func (t *Trail) Read(ctx context.Context, q Query) (found []Found, next int64, e
 	}
 	if q.Before > 0 {
 		end = min(end, q.Before)
+	}
+	if q.After > 0 {
+		start = max(start, q.After+1)
 	}
 	const chunk = 2000
 	for end > start && len(found) < q.Limit {

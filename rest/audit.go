@@ -202,9 +202,11 @@ func (s *Server) getAudit(ctx context.Context, r *request) (answer, error) {
 			return answer{}, fail(http.StatusBadRequest, "since is a time such as 2026-01-31T12:00:00Z, not %q.", text)
 		}
 	}
-	if text := r.query.Get("before"); text != "" {
-		if q.Before, err = strconv.ParseInt(text, 10, 64); err != nil || q.Before < 0 {
-			return answer{}, fail(http.StatusBadRequest, "before is an offset, not %q.", text)
+	for name, offset := range map[string]*int64{"before": &q.Before, "after": &q.After} {
+		if text := r.query.Get(name); text != "" {
+			if *offset, err = strconv.ParseInt(text, 10, 64); err != nil || *offset < 0 {
+				return answer{}, fail(http.StatusBadRequest, "%s is an offset, not %q.", name, text)
+			}
 		}
 	}
 	if text := r.query.Get("limit"); text != "" {
@@ -252,8 +254,10 @@ func (c *Client) Audit(ctx context.Context, q audit.Query) (page AuditPage, err 
 	if !q.Since.IsZero() {
 		values["since"] = []string{q.Since.UTC().Format(time.RFC3339)}
 	}
-	if q.Before > 0 {
-		values["before"] = []string{strconv.FormatInt(q.Before, 10)}
+	for name, offset := range map[string]int64{"before": q.Before, "after": q.After} {
+		if offset > 0 {
+			values[name] = []string{strconv.FormatInt(offset, 10)}
+		}
 	}
 	values["limit"] = []string{strconv.Itoa(cmp.Or(q.Limit, 100))}
 	return page, c.call(ctx, "GET", "/v1/audit?"+values.Encode(), nil, &page)

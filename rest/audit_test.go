@@ -68,6 +68,11 @@ func TestChangesAndDenialsAreAudited(t *testing.T) {
 	if err != nil || len(page.Entries) != 1 || page.Next != 0 {
 		t.Errorf("%+v %v", page, err)
 	}
+	for after, want := range map[int64]int{1: len(want) - 2, 5: 1, 6: 0, 1000: 0} {
+		if page, err = auditor.Audit(t.Context(), audit.Query{After: after}); err != nil || len(page.Entries) != want || page.Next != 0 {
+			t.Errorf("after %d: %+v %v", after, page, err)
+		}
+	}
 	report, err := auditor.VerifyAudit(t.Context(), nil)
 	if err != nil || !report.Whole() || !report.Coded || report.Records != int64(len(want)) {
 		t.Errorf("%+v %v", report, err)
@@ -78,7 +83,7 @@ func TestChangesAndDenialsAreAudited(t *testing.T) {
 	if report, err = auditor.VerifyAudit(t.Context(), &audit.Place{Offset: 1000, Hash: audit.Hash(nil)}); err != nil || report.Whole() {
 		t.Errorf("what was cut off does not show: %+v %v", report, err)
 	}
-	for _, query := range []string{"since=yesterday", "before=x", "limit=0", "limit=1001"} {
+	for _, query := range []string{"since=yesterday", "before=x", "limit=0", "limit=1001", "after=x", "after=-1"} {
 		if a := n.asked("auditor", "GET", "/v1/audit?"+query, ""); a.status != 400 {
 			t.Errorf("%s: %d %s", query, a.status, a.body)
 		}

@@ -72,9 +72,28 @@ func (c *cli) showAudit(ctx context.Context, client *rest.Client, q audit.Query,
 			return nil
 		case <-time.After(time.Second):
 		}
-		if page, err = client.Audit(ctx, q); err != nil && ctx.Err() == nil {
+		if page, err = newer(ctx, client, q, last); err != nil && ctx.Err() == nil {
 			return err
 		}
+	}
+}
+
+// newer returns all entries after an offset, however many there are; -1: the newest of all.
+func newer(ctx context.Context, client *rest.Client, q audit.Query, last int64) (all rest.AuditPage, err error) {
+	if last < 0 {
+		return client.Audit(ctx, q)
+	}
+	q.After = last
+	for {
+		page, err := client.Audit(ctx, q)
+		if err != nil {
+			return all, err
+		}
+		all.Entries = append(all.Entries, page.Entries...)
+		if page.Next <= last+1 {
+			return all, nil
+		}
+		q.Before = page.Next
 	}
 }
 
