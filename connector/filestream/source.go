@@ -22,6 +22,7 @@ import (
 	"barnabas/connector/converter"
 	"barnabas/connector/reporter"
 	"barnabas/connector/tolerance"
+	"barnabas/connector/txn"
 )
 
 // sourceTask writes the lines of a file to a topic as Kafka's FileStreamSourceTask does.
@@ -481,7 +482,7 @@ func (w *writer) flush(ctx context.Context) (position int64, some bool, err erro
 		return 0, false, err
 	}
 	if w.open {
-		if err := w.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		if err := txn.Commit(ctx, w.client); err != nil {
 			return 0, false, fmt.Errorf("commit a transaction: %w", err)
 		}
 		w.open = false

@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"barnabas/connector/txn"
 )
 
 // How a transaction can fail. An error that is neither ErrFenced nor ErrUnknown
@@ -130,7 +132,7 @@ func (l *Leader) transact(ctx context.Context, entries []Entry) (int64, error) {
 		}
 		return -1, fenced(err)
 	}
-	if err := l.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	if err := txn.Commit(ctx, l.client); err != nil {
 		// Even "fenced" says nothing about the outcome: the first try may have
 		// committed, its answer may have been lost, and then another worker took over.
 		l.drop()
