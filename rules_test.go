@@ -295,6 +295,19 @@ func TestFewMayLookIntoASecret(t *testing.T) {
 	}
 }
 
+// kgo's own EndTransaction can take a commit for one of nothing, see connector/txn.
+func TestTransactionsEndInOnePlace(t *testing.T) {
+	t.Parallel()
+	for _, s := range sources(t) {
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			if sel, ok := n.(*ast.SelectorExpr); ok && s.pkg != "connector/txn" && (sel.Sel.Name == "EndTransaction" || sel.Sel.Name == "EndAndBeginTransaction") {
+				t.Errorf("%s: end transactions with connector/txn.End", s.at(n))
+			}
+			return true
+		})
+	}
+}
+
 func TestNamesSayWhatIsInside(t *testing.T) {
 	t.Parallel()
 	packages := []string{"util", "utils", "common", "helper", "helpers", "types", "models", "base", "misc", "pkg", "shared", "lib", "internal"}

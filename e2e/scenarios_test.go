@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"barnabas/connector/txn"
 	"barnabas/e2e/differences"
 	"barnabas/e2e/kafka"
 )
@@ -330,7 +331,7 @@ var recordScenarios = []scenario{
 				for n := range 10 {
 					e.Must(client.ProduceSync(e.Context(), &kgo.Record{Topic: topic, Value: fmt.Append(nil, 10*i+n)}).FirstErr())
 				}
-				e.Must(client.EndTransaction(e.Context(), end))
+				e.Must(txn.End(e.Context(), client, end))
 			}
 		},
 		see: seeAll(seeRecords("transactions"), func(w world, c *contender, v differences.View) {

@@ -482,7 +482,7 @@ func (w *writer) flush(ctx context.Context) (position int64, some bool, err erro
 		return 0, false, err
 	}
 	if w.open {
-		if err := txn.Commit(ctx, w.client); err != nil {
+		if err := txn.End(ctx, w.client, kgo.TryCommit); err != nil {
 			return 0, false, fmt.Errorf("commit a transaction: %w", err)
 		}
 		w.open = false

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"barnabas/connector/txn"
 	"barnabas/e2e/kafka"
 )
 
@@ -39,7 +40,7 @@ func TestFailoverPlanSeesOpenTransactionsAndLateProducers(t *testing.T) {
 		if c.Verdict != Todo || !strings.Contains(c.Text, "orders-0: producer ") || !strings.Contains(c.Text, "has an open transaction since offset 5") {
 			t.Errorf("%+v", c)
 		}
-		if err := client.EndTransaction(t.Context(), kgo.TryCommit); err != nil {
+		if err := txn.End(t.Context(), client, kgo.TryCommit); err != nil {
 			t.Fatal(err)
 		}
 		// Two producers have written: the one of the transaction, and the world's.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"barnabas/connector/txn"
 	"barnabas/e2e/kafka"
 )
 
@@ -155,7 +156,7 @@ func (w *world) writeTransactions(p partition, first, transactions, each int) {
 		if err := client.ProduceSync(w.t.Context(), numbered(p.topic, p.id, first+i*each, each)...).FirstErr(); err != nil {
 			w.t.Fatal(err)
 		}
-		if err := client.EndTransaction(w.t.Context(), i%3 != 2); err != nil {
+		if err := txn.End(w.t.Context(), client, i%3 != 2); err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"barnabas/connector"
+	"barnabas/connector/txn"
 )
 
 func TestProduceErrorsAreRetriedInOrder(t *testing.T) {
@@ -347,7 +348,7 @@ func TestOnlyCommittedRecordsAreCopiedIfAsked(t *testing.T) {
 		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "orders", Value: fmt.Append(nil, i)}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
-		if err := client.EndTransaction(t.Context(), end); err != nil {
+		if err := txn.End(t.Context(), client, end); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"barnabas/connector/txn"
 	"barnabas/e2e/kafka"
 )
 
@@ -232,7 +233,7 @@ func TestReaderAndTransactions(t *testing.T) {
 		}
 		end := func(client *kgo.Client, how kgo.TransactionEndTry) {
 			t.Helper()
-			if err := client.EndTransaction(t.Context(), how); err != nil {
+			if err := txn.End(t.Context(), client, how); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"barnabas/connector/txn"
 	"barnabas/e2e/kafka"
 )
 
@@ -223,7 +224,7 @@ func (l *rawLog) write(topic string) {
 					l.t.Fatal(err)
 				}
 				write()
-				if err := client.EndTransaction(l.ctx, kgo.TransactionEndTry(n%2 == 0)); err != nil {
+				if err := txn.End(l.ctx, client, kgo.TransactionEndTry(n%2 == 0)); err != nil {
 					l.t.Fatal(err)
 				}
 			}

@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
+
+	"barnabas/connector/txn"
 )
 
 const many = 12 // partitions
@@ -189,7 +191,7 @@ func TestOpenTransactionIsAborted(t *testing.T) {
 			t.Errorf("partition %d: last stable offset %d of %d: a transaction is still open", p, stable.Offset, end.Offset)
 		}
 	}
-	if err := old.EndTransaction(t.Context(), kgo.TryCommit); err == nil {
+	if err := txn.End(t.Context(), old, kgo.TryCommit); err == nil {
 		t.Error("the former owner committed after the fence")
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"barnabas/connector/offsetrun"
 	"barnabas/connector/rawcopy"
+	"barnabas/connector/txn"
 )
 
 // pair is a topic and its copy, on the same cluster.
@@ -349,20 +350,20 @@ func TestTwinsAtTheSourceAreNeverSkipped(t *testing.T) {
 func TestTransactionalSource(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, p *pair) {
-		txn, err := kgo.NewClient(p.seeds(), kgo.TransactionalID("source of "+p.source), kgo.DefaultProduceTopic(p.source))
+		producer, err := kgo.NewClient(p.seeds(), kgo.TransactionalID("source of "+p.source), kgo.DefaultProduceTopic(p.source))
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(txn.Close)
+		t.Cleanup(producer.Close)
 		write := func(value string, end kgo.TransactionEndTry) {
 			t.Helper()
-			if err := txn.BeginTransaction(); err != nil {
+			if err := producer.BeginTransaction(); err != nil {
 				t.Fatal(err)
 			}
-			if err := txn.ProduceSync(t.Context(), &kgo.Record{Value: []byte(value)}, &kgo.Record{Value: []byte(value)}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(t.Context(), &kgo.Record{Value: []byte(value)}, &kgo.Record{Value: []byte(value)}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
-			if err := txn.EndTransaction(t.Context(), end); err != nil {
+			if err := txn.End(t.Context(), producer, end); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -457,7 +458,7 @@ func TestTransactionalLeftoversAtTheTarget(t *testing.T) {
 					}
 				}
 			}
-			if err := former.EndTransaction(t.Context(), end); err != nil {
+			if err := txn.End(t.Context(), former, end); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -57,7 +57,7 @@ func TestACommitOfATopicsFirstRecordsCommitsThem(t *testing.T) {
 				t.Fatal(err)
 			}
 			committed := make(chan error, 1)
-			go func() { committed <- txn.Commit(t.Context(), client) }()
+			go func() { committed <- txn.End(t.Context(), client, kgo.TryCommit) }()
 			select {
 			case err := <-committed:
 				t.Errorf("the commit has ended before the client knew the topic")

@@ -7,6 +7,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"barnabas/connector/txn"
 )
 
 func TestReportCountsWhatDiffers(t *testing.T) {
@@ -147,7 +149,7 @@ func TestCommittedLeavesAbortedRecordsOut(t *testing.T) {
 		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: part.topic, Value: []byte("1"), Timestamp: at}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
-		if err := client.EndTransaction(t.Context(), part.end); err != nil {
+		if err := txn.End(t.Context(), client, part.end); err != nil {
 			t.Fatal(err)
 		}
 	}

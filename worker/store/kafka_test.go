@@ -10,6 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"barnabas/connector/txn"
 )
 
 // soon bounds every wait of a test; nothing takes that long unless it is broken.
@@ -192,7 +194,7 @@ func transactional(t *testing.T, client []kgo.Opt, topic, id string, keys ...str
 
 func end(t *testing.T, c *kgo.Client, commit kgo.TransactionEndTry) {
 	t.Helper()
-	if err := c.EndTransaction(t.Context(), commit); err != nil {
+	if err := txn.End(t.Context(), c, commit); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -132,7 +132,7 @@ func (l *Leader) transact(ctx context.Context, entries []Entry) (int64, error) {
 		}
 		return -1, fenced(err)
 	}
-	if err := txn.Commit(ctx, l.client); err != nil {
+	if err := txn.End(ctx, l.client, kgo.TryCommit); err != nil {
 		// Even "fenced" says nothing about the outcome: the first try may have
 		// committed, its answer may have been lost, and then another worker took over.
 		l.drop()
@@ -149,10 +149,7 @@ func (l *Leader) abort(cause error) (goesOn bool) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
 	defer cancel()
-	if err := l.client.AbortBufferedRecords(ctx); err != nil {
-		return false
-	}
-	if err := l.client.EndTransaction(ctx, kgo.TryAbort); err != nil {
+	if err := txn.End(ctx, l.client, kgo.TryAbort); err != nil {
 		return false
 	}
 	return isRefusal(cause)
