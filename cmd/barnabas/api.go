@@ -24,8 +24,7 @@ import (
 func (c *cli) client() (*rest.Client, error) {
 	o := rest.ClientOptions{URLs: c.addresses(), User: c.or(c.user, "BARNABAS_USER"), Retry: -1, Warn: func(text string) { fmt.Fprintln(c.stderr, "warning: "+text) }}
 	if o.User != "" {
-		if name, password, ok := strings.Cut(o.User, ":"); ok {
-			_ = password
+		if name, _, ok := strings.Cut(o.User, ":"); ok {
 			return nil, usagef("--user takes a name; give the password of %q in $BARNABAS_PASSWORD, where no list of processes shows it", name)
 		}
 		password, err := c.password(o.User)
