@@ -515,6 +515,7 @@ func (m *Machine) applyStatus(e StatusRead) {
 				"give each worker a rest.advertised.host.name and rest.advertised.port of its own", r.Worker)
 		}
 		m.joins[r.Worker] = joined{r, e.Offset}
+		delete(m.lead.gone, r.Instance)
 	case Depart:
 		delete(m.joins, r.Worker)
 	case Load:

@@ -20,7 +20,6 @@ const (
 type leadership struct {
 	phase   phase
 	epoch   int64 // of our Leader record
-	since   time.Duration
 	retryAt time.Duration // do not stand before
 	refused bool
 	renewed time.Duration
@@ -57,7 +56,7 @@ func (m *Machine) applyLeader(r Leader) {
 	case r.Instance != m.self:
 		m.stepDown()
 	case m.lead.phase == elected:
-		m.lead.phase, m.lead.since, m.lead.dirty = leading, m.now, true
+		m.lead.phase, m.lead.dirty = leading, true
 		m.lead.gone = map[Instance]time.Duration{}
 	}
 }
@@ -213,7 +212,8 @@ func (m *Machine) present(i Instance) bool {
 }
 
 // departed says whether an instance that is not present is to be taken for gone: gossip has seen it die, or
-// it did not show up; and Delay has passed, which gives a worker time to restart.
+// it did not show up within Settle, since the log may be ahead of gossip; and Delay has passed, which gives a worker
+// time to restart.
 func (m *Machine) departed(i Instance) bool {
 	since, ok := m.lead.gone[i]
 	if !ok {
@@ -222,7 +222,7 @@ func (m *Machine) departed(i Instance) bool {
 	}
 	wait := m.timing.Delay
 	if !m.everAlive[i] && !m.acks[i].Gone {
-		wait = max(wait, m.lead.since+m.timing.Settle-since)
+		wait = max(wait, m.timing.Settle)
 	}
 	return m.now >= since+wait
 }
