@@ -23,9 +23,11 @@ type Watch struct {
 	e      *Env
 	topics []string
 
-	mu     sync.Mutex
-	newest map[string]time.Time // by "topic/partition"
-	count  int64
+	mu      sync.Mutex
+	newest  map[string]time.Time // by "topic/partition"
+	arrived map[string]time.Time // when its last record arrived
+	longest map[string]time.Duration
+	count   int64
 }
 
 // Watch begins to follow topics of a cluster, which must exist, until the test ends.
@@ -33,7 +35,7 @@ func (e *Env) Watch(b *kafka.Broker, topics ...string) *Watch {
 	e.t.Helper()
 	client, err := b.Client(kgo.ConsumeTopics(topics...), kgo.FetchMaxWait(100*time.Millisecond))
 	e.Must(err)
-	w := &Watch{e: e, topics: topics, newest: map[string]time.Time{}}
+	w := &Watch{e: e, topics: topics, newest: map[string]time.Time{}, arrived: map[string]time.Time{}}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(e.Context()))
 	done := make(chan struct{})
 	go func() {
@@ -53,7 +55,25 @@ func (w *Watch) see(k *kgo.Record) {
 	if k.Timestamp.After(w.newest[at]) {
 		w.newest[at] = k.Timestamp
 	}
+	now := time.Now()
+	if since := now.Sub(w.arrived[at]); w.longest != nil && since > w.longest[at] {
+		w.longest[at] = since
+	}
+	w.arrived[at] = now
 	w.count++
+}
+
+// Standstills begins to measure how long nothing arrives in each partition; what it returns tells the longest of each since
+// then. Partitions must have had a record before.
+func (w *Watch) Standstills() (longest func() map[string]time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.longest = map[string]time.Duration{}
+	return func() map[string]time.Duration {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return maps.Clone(w.longest)
+	}
 }
 
 // Count is how many records have arrived.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
+	"golang.org/x/sync/errgroup"
 
 	"barnabas/connector"
 	"barnabas/connector/rawcopy"
@@ -17,10 +18,10 @@ import (
 // open makes the clients of a task and proves that both clusters accept them.
 // What passes is tried until ctx ends.
 func (t *copying) open(ctx context.Context) error {
-	err := t.insist(ctx, []step{
-		{"open the target", func() error { return t.openTarget(ctx) }},
-		{"open the source", func() error { return t.openSource(ctx) }},
-	})
+	g, opening := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.insist(opening, []step{{"open the target", func() error { return t.openTarget(opening) }}}) })
+	g.Go(func() error { return t.insist(opening, []step{{"open the source", func() error { return t.openSource(opening) }}}) })
+	err := g.Wait()
 	if err == nil && t.Settings[keyProvenance].Written == "true" {
 		t.mark, err = newMark(t.source.id, t.target.id)
 	}
@@ -36,9 +37,11 @@ type step struct {
 // insist takes steps in order, each until it succeeds, or fails for good.
 func (t *copying) insist(ctx context.Context, steps []step) error {
 	for _, step := range steps {
+		began := time.Now()
 		for failures := 1; ; failures++ {
 			err := step.do()
 			if err == nil {
+				t.Log.DebugContext(ctx, "a step of the beginning is done", "doing", step.doing, "took", time.Since(began))
 				break
 			}
 			if ctx.Err() != nil || classify(err) != passing || is(err, rawcopy.ErrFenced, rawcopy.ErrRestart) {

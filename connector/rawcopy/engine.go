@@ -44,6 +44,21 @@ type looking struct {
 	failures    int
 }
 
+// answered notes that a question is over. more says that it was not about all partitions of which something is wanted
+// by now: those that came meanwhile are asked for at once, and not after lookSpacing like those that nobody leads.
+func (l *looking) answered(now time.Time, err error, more bool) {
+	l.busy, l.next = false, now.Add(lookEvery)
+	if l.failures++; err == nil {
+		l.failures = 0
+	}
+	switch {
+	case err == nil && l.again && more:
+		l.next = now
+	case err != nil || l.again:
+		l.next = now.Add(lookSpacing * time.Duration(1+min(l.failures, 20)))
+	}
+}
+
 const (
 	sourceSide = 0
 	targetSide = 1
@@ -462,10 +477,11 @@ func (e *Engine) look(which int, wanted bool, now time.Time) {
 		return
 	}
 	l.busy, l.again = true, false
-	client, partitions := e.source, e.flow.sourcePartitions()
+	client, wantedOf := e.source, e.flow.sourcePartitions
 	if which == targetSide {
-		client, partitions = e.target, e.flow.targetPartitions()
+		client, wantedOf = e.target, e.flow.targetPartitions
 	}
+	partitions := wantedOf()
 	if len(partitions) == 0 {
 		l.busy, l.next = false, now.Add(lookEvery)
 		return
@@ -473,18 +489,12 @@ func (e *Engine) look(which int, wanted bool, now time.Time) {
 	e.work.Go(func() {
 		leaders, err := leaders(e.io, client, partitions)
 		e.result(func(now time.Time) {
-			l.busy, l.next = false, now.Add(lookEvery)
-			if l.failures++; err == nil {
-				l.failures = 0
-				if which == sourceSide {
-					e.flow.SourceLeaders(leaders, now)
-				} else {
-					e.flow.TargetLeaders(leaders, now)
-				}
+			if err == nil && which == sourceSide {
+				e.flow.SourceLeaders(leaders, now)
+			} else if err == nil {
+				e.flow.TargetLeaders(leaders, now)
 			}
-			if l.again || err != nil {
-				l.next = now.Add(lookSpacing * time.Duration(1+min(l.failures, 20)))
-			}
+			l.answered(now, err, len(wantedOf()) > len(partitions))
 		})
 	})
 }

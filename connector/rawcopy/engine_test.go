@@ -1,6 +1,7 @@
 package rawcopy
 
 import (
+	"errors"
 	"testing"
 	"time"
 )
@@ -25,6 +26,28 @@ func TestEngineRestsWhileMetadataIsOnItsWay(t *testing.T) {
 		e := &Engine{looking: [2]looking{tt.source, tt.target}}
 		if got := e.wake(&tt.ready, now); got != tt.want {
 			t.Errorf("%s: wakes in %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// TestPartitionsThatCameMeanwhileAreAskedForAtOnce: the topic of the books is written to just after the lanes have been asked for.
+func TestPartitionsThatCameMeanwhileAreAskedForAtOnce(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, tt := range []struct {
+		name        string
+		again, more bool
+		err         error
+		want        time.Duration
+	}{
+		{"all is known", false, false, nil, lookEvery},
+		{"nobody leads one of those that were asked for", true, false, nil, lookSpacing},
+		{"others came meanwhile", true, true, nil, 0},
+		{"others came, and the cluster does not answer", true, true, errors.New("timeout"), 2 * lookSpacing},
+	} {
+		l := looking{busy: true, again: tt.again}
+		if l.answered(now, tt.err, tt.more); l.busy || l.next.Sub(now) != tt.want {
+			t.Errorf("%s: asks again after %v, want %v", tt.name, l.next.Sub(now), tt.want)
 		}
 	}
 }
