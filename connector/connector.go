@@ -102,6 +102,9 @@ type Context struct {
 	// stand in the config topic. Only tasks whose configuration changed restart, and of those not the ones that only
 	// get more to do (Plugin.Extends).
 	SetTasks func(ctx context.Context, tasks []map[string]string) error
+	// Rates returns the bytes per second that its tasks copy, by topic and partition as Kafka writes them ("orders-0"), as told by the
+	// workers they run on some seconds ago. Partitions that carry less than a megabyte per second are left out. nil: nobody measures.
+	Rates func(ctx context.Context) (map[string]int64, error)
 	// Started is called once the connector is up: from then on its state is
 	// RUNNING.
 	Started func()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
 	"net/url"
 	"strconv"
@@ -76,7 +75,7 @@ func (w *Worker) listen(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-weigh.C:
-			if load := w.load(told.Weights); !maps.EqualFunc(load.Weights, told.Weights, maps.Equal[map[int]int64, map[int]int64]) {
+			if load := w.load(told); !load.Same(told) {
 				w.writer.announce(load)
 				told = load
 			}
@@ -105,18 +104,25 @@ func (w *Worker) listen(ctx context.Context) error {
 // only matter when members or connectors change.
 const weighInterval = 10 * time.Second
 
-// load returns the weights of the tasks on this worker, as far as they are measured. before are those it told last.
-func (w *Worker) load(before map[string]map[int]int64) herder.Load {
-	load := herder.Load{Instance: w.self, Weights: map[string]map[int]int64{}}
+// load returns the weights of the tasks on this worker and the rates of their partitions, as far as they are measured. told is what
+// it told last.
+func (w *Worker) load(told herder.Load) herder.Load {
+	load := herder.Load{Instance: w.self, Weights: map[string]map[int]int64{}, Rates: herder.Rates(w.runner.Rates(), told.Rates)}
 	for name, tasks := range w.runner.Throughput() {
 		for task, rate := range tasks {
 			if load.Weights[name] == nil {
 				load.Weights[name] = map[int]int64{}
 			}
-			load.Weights[name][task] = herder.Weigh(rate, before[name][task])
+			load.Weights[name][task] = herder.Weigh(rate, told.Weights[name][task])
 		}
 	}
 	return load
+}
+
+// rates returns what the partitions of a connector carry, wherever its tasks run.
+func (w *Worker) rates(ctx context.Context, connector string) (rates map[string]int64, err error) {
+	err = w.ask(ctx, func(m *herder.Machine) { rates = m.Rates(connector) })
+	return rates, err
 }
 
 // probeLeader tells the herder when the leader's address refuses connections: a process that was killed

@@ -147,7 +147,7 @@ func New(o Options) (*Worker, error) {
 	})
 	w.own = task.NewOwnClients(w.o.Resolver.Resolve, w.o.Dialer, w.log)
 	w.runner = task.NewRunner(task.Options{
-		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Policy: w.policy,
+		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Rates: w.rates, Policy: w.policy,
 		Resolve: w.o.Resolver.Resolve, Connections: task.Connections{Expand: w.expand, Revision: w.connections.newest, Limits: w.connections.limits},
 		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
 		Internal: w.internal, Group: w.o.File.GroupID, ExactlyOnce: w.o.File.ExactlyOnceSource == exactlyOnceEnabled,

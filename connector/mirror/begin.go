@@ -19,8 +19,12 @@ import (
 // What passes is tried until ctx ends.
 func (t *copying) open(ctx context.Context) error {
 	g, opening := errgroup.WithContext(ctx)
-	g.Go(func() error { return t.insist(opening, []step{{"open the target", func() error { return t.openTarget(opening) }}}) })
-	g.Go(func() error { return t.insist(opening, []step{{"open the source", func() error { return t.openSource(opening) }}}) })
+	g.Go(func() error {
+		return t.insist(opening, []step{{"open the target", func() error { return t.openTarget(opening) }}})
+	})
+	g.Go(func() error {
+		return t.insist(opening, []step{{"open the source", func() error { return t.openSource(opening) }}})
+	})
 	err := g.Wait()
 	if err == nil && t.Settings[keyProvenance].Written == "true" {
 		t.mark, err = newMark(t.source.id, t.target.id)

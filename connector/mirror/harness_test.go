@@ -46,6 +46,7 @@ type rig struct {
 	offsets  map[string]string
 	saves    int
 	tasks    []map[string]string
+	rates    map[string]int64 // of partitions, as the connector is told
 	running  map[int]*runningTask
 	starts   map[int]int // of each task
 	progress map[int]connector.Progress
@@ -165,6 +166,7 @@ func (r *rig) context(ctx context.Context) connector.Context {
 		Name: "m", Settings: config.Literal(r.config), MaxTasks: r.maxTasks, Log: r.logger(), Metrics: prometheus.NewRegistry(),
 		Clients: r.clients(ctx), Tasks: locked(r, func() []map[string]string { return r.tasks }), Started: func() {}, Internal: r.internal,
 		SetTasks: func(_ context.Context, tasks []map[string]string) error { r.setTasks(tasks); return nil },
+		Rates:    r.rated,
 		Offsets:  connector.Offsets{Load: r.load, Save: r.save, Interval: r.every},
 		Report: func(notes []connector.Note) {
 			r.mu.Lock()

@@ -53,6 +53,7 @@ func (c *sourceConnector) Run(ctx context.Context, cc connector.Context) error {
 	if creation.Written(cc.Settings) {
 		cc.Log.InfoContext(ctx, "topic.creation.* change nothing: copies are made like their topics at the source, also those that RegexRouter renames")
 	}
+	p.hot = newHot(assigned(cc.Tasks))
 	p.refused, p.wider, p.untaken = newRefusals(p.notes), map[string]bool{}, map[string]bool{}
 	p.deleted = deletions{marks: cc.Settings[keyDeletionPolicy].Written == "mark", at: map[string]time.Time{}}
 	if c.every > 0 {
@@ -120,6 +121,7 @@ type planner struct {
 	untaken    map[string]bool // topics of the target about which there is a note
 	wider      map[string]bool // topics whose copy has more partitions, which has been told
 	loops      loops
+	hot        hot
 }
 
 // open makes the filters and clients. What fails here is the configuration.
@@ -174,6 +176,8 @@ func (p *planner) run(ctx context.Context) error {
 	defer watch.Stop()
 	refresh, stopRefresh := p.interval("refresh.topics")
 	defer stopRefresh()
+	weigh := time.NewTicker(p.second * time.Duration(hotInterval/time.Second))
+	defer weigh.Stop()
 
 	full := true
 	for failures := 0; ; {
@@ -182,6 +186,11 @@ func (p *planner) run(ctx context.Context) error {
 			return nil
 		case <-refresh:
 			full = true
+			continue
+		case <-weigh.C:
+			if p.weigh(ctx) {
+				watch.Reset(0)
+			}
 			continue
 		case <-watch.C:
 		}
@@ -263,7 +272,7 @@ func (p *planner) refresh(ctx context.Context, full bool) error {
 			return err
 		}
 	}
-	if !full && p.wanted != nil && maps.Equal(wanted, p.wanted) && !p.loops.changed && (!p.pending || time.Now().Before(p.retryAt)) {
+	if !full && p.wanted != nil && maps.Equal(wanted, p.wanted) && !p.loops.changed && !p.hot.changed && (!p.pending || time.Now().Before(p.retryAt)) {
 		return nil
 	}
 	if err := p.watchDeletions(ctx, seen, p.before()); err != nil {
@@ -294,11 +303,12 @@ func (p *planner) refresh(ctx context.Context, full bool) error {
 	if first := p.layout.Swap(&layout{copied: p.copied, filter: p.topics, sourceID: seen.clusterID, targetID: target.clusterID}); first == nil {
 		close(p.planned)
 	}
-	tasks := assign(assigned(p.published), ready(wanted, there, p.remote), max(1, p.MaxTasks))
+	tasks := assignHot(assigned(p.published), ready(wanted, there, p.remote), max(1, p.MaxTasks), p.hot.found)
 	configs := taskConfigs(p.Settings.Written(), tasks, p.published)
 	if err := errors.Join(p.markLoops(ctx, configs), p.publish(ctx, configs)); err != nil {
 		return err
 	}
+	p.hot.changed = false
 	p.makeSyncs(ctx) // once the tasks have been told to begin
 	p.pending = !complete
 	p.incomplete++

@@ -85,6 +85,7 @@ type Machine struct {
 	acks         map[Instance]Ack
 	beats        map[string]time.Duration // by worker, when read
 	weights      map[Unit]int64           // of those that weigh more than 1
+	rates        map[string]Load          // by worker, the newest
 	leaderSeen   time.Duration            // last sign of the leader
 	resigned     bool                     // the leader has resigned
 
@@ -178,6 +179,7 @@ func New(c Config) *Machine {
 		acks:        map[Instance]Ack{},
 		beats:       map[string]time.Duration{},
 		weights:     map[Unit]int64{},
+		rates:       map[string]Load{},
 		alive:       map[string]string{},
 		everAlive:   map[Instance]bool{},
 		runs:        map[Unit]*run{},
@@ -518,6 +520,7 @@ func (m *Machine) applyStatus(e StatusRead) {
 		delete(m.lead.gone, r.Instance)
 	case Depart:
 		delete(m.joins, r.Worker)
+		delete(m.rates, r.Worker)
 	case Load:
 		m.applyLoad(r)
 	case Lease:

@@ -19,7 +19,7 @@ const (
 // to.
 type leadership struct {
 	phase   phase
-	epoch   int64 // of our Leader record
+	epoch   int64         // of our Leader record
 	retryAt time.Duration // do not stand before
 	refused bool
 	renewed time.Duration

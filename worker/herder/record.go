@@ -189,6 +189,9 @@ type (
 	Load struct {
 		Instance
 		Weights map[string]map[int]int64 `json:"weights"` // by connector and task
+		// Rates are the bytes per second of those partitions that carry at least LeastRate, by connector and
+		// by topic and partition as Kafka writes them ("orders-0"); the fastest maxRates of them.
+		Rates map[string]map[string]int64 `json:"rates,omitempty"`
 	}
 )
 

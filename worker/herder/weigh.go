@@ -1,6 +1,10 @@
 package herder
 
-import "maps"
+import (
+	"cmp"
+	"maps"
+	"slices"
+)
 
 // This file is about what tasks weigh. Their workers measure it and tell it in Load records; it only decides who runs what,
 // so nothing rests on it being right or the same everywhere.
@@ -39,6 +43,7 @@ func (m *Machine) applyLoad(r Load) {
 	if a == nil || a.Instance != r.Instance {
 		return
 	}
+	m.rates[r.Worker] = r
 	changed := false
 	for name, tasks := range r.Weights {
 		for task, said := range tasks {
@@ -67,4 +72,63 @@ func (m *Machine) weight(u Unit) int64 {
 		return 1
 	}
 	return max(1, m.weights[u])
+}
+
+// Same says whether a worker that has told b need not tell l.
+func (l Load) Same(b Load) bool {
+	return maps.EqualFunc(l.Weights, b.Weights, maps.Equal[map[int]int64, map[int]int64]) &&
+		maps.EqualFunc(l.Rates, b.Rates, maps.Equal[map[string]int64, map[string]int64])
+}
+
+// LeastRate is the bytes per second from which on a partition's rate is told: below, a partition is no matter for the balance.
+const LeastRate = 1 << 20
+
+// maxRates bounds the partitions in one Load record: at LeastRate each they are a gigabit per second.
+const maxRates = 128
+
+// Rates returns which rates of partitions are told, by connector and partition. before are those that were told last: what is
+// within a quarter of that is not told anew.
+func Rates(measured map[string]map[string]float64, before map[string]map[string]int64) map[string]map[string]int64 {
+	type rate struct {
+		connector, partition string
+		bytes                float64
+	}
+	var all []rate
+	for name, partitions := range measured {
+		for partition, bytes := range partitions {
+			if bytes >= LeastRate {
+				all = append(all, rate{name, partition, bytes})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b rate) int {
+		return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.connector, b.connector), cmp.Compare(a.partition, b.partition))
+	})
+	told := map[string]map[string]int64{}
+	for _, r := range all[:min(len(all), maxRates)] {
+		if told[r.connector] == nil {
+			told[r.connector] = map[string]int64{}
+		}
+		was := before[r.connector][r.partition]
+		if now := int64(r.bytes); now < was*3/4 || now > was*5/4 {
+			was = now
+		}
+		told[r.connector][r.partition] = was
+	}
+	return told
+}
+
+// Rates returns what the partitions of a connector carry in bytes per second, as the workers that run its tasks have told; those
+// that carry less than LeastRate are left out.
+func (m *Machine) Rates(connector string) map[string]int64 {
+	rates := map[string]int64{}
+	for _, l := range m.rates {
+		if !m.present(l.Instance) {
+			continue
+		}
+		for partition, bytes := range l.Rates[connector] {
+			rates[partition] = max(rates[partition], bytes) // one that has just moved may be told by two
+		}
+	}
+	return rates
 }

@@ -19,6 +19,7 @@ import (
 	"net"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -47,6 +48,8 @@ type Options struct {
 	// Publish brings task configurations into the config topic. generation names
 	// the run of the connector that planned them.
 	Publish func(ctx context.Context, name string, generation int64, tasks []map[string]string) error
+	// Rates returns what the partitions of a connector carry, wherever its tasks run (connector.Context.Rates).
+	Rates   func(ctx context.Context, connector string) (map[string]int64, error)
 	Policy  clientconfig.Policy
 	Gate    *connector.Gate
 	Lease   *Lease
@@ -306,6 +309,27 @@ func (t *Runner) Throughput() map[string]map[int]float64 {
 	return all
 }
 
+// Rates returns the bytes per second of the partitions that running tasks copy, by connector and by topic and partition.
+func (t *Runner) Rates() map[string]map[string]float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := map[string]map[string]float64{}
+	for _, r := range t.runs {
+		if r.Task < 0 {
+			continue
+		}
+		if all[r.Connector] == nil {
+			all[r.Connector] = map[string]float64{}
+		}
+		r.mu.Lock()
+		for _, p := range r.progress.Partitions {
+			all[r.Connector][p.Topic+"-"+strconv.Itoa(int(p.Partition))] = p.BytesPerSec
+		}
+		r.mu.Unlock()
+	}
+	return all
+}
+
 // life is a run from beginning to end.
 func (t *Runner) life(ctx context.Context, run *running) {
 	log := t.logOf(run)
@@ -436,6 +460,7 @@ func (t *Runner) work(ctx context.Context, run *running, log *slog.Logger) (err 
 				}
 				return t.o.Publish(ctx, run.Connector, run.Generation, tasks)
 			},
+			Rates: func(ctx context.Context) (map[string]int64, error) { return t.o.Rates(ctx, run.Connector) },
 		})
 	}
 	tc, err := t.taskContext(run, plugin, settings)
