@@ -45,10 +45,13 @@ kafka: ## jars of Kafka, Connect and MirrorMaker 2 for the tests, in .cache/
 vault: ## a Vault server for the tests, in .cache/
 	.ci/vault
 
+kube: ## a Kubernetes API server for the tests, in .cache/
+	.ci/kube
+
 clients: ## clients of the REST API from PyPI, npm and Maven Central for the tests, in .cache/
 	.ci/clients
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 8
 
-.PHONY: build dist demo test check sim bench up down kafka clients vault help
+.PHONY: build dist demo test check sim bench up down kafka clients vault kube help

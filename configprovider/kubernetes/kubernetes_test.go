@@ -33,6 +33,7 @@ type api struct {
 	watches  int // that were begun
 	gets     int
 	noWatch  bool
+	refused  int // watches
 	expired  bool
 	cut      int // connections of watches are cut when it grows
 	down     bool
@@ -110,6 +111,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // watch streams events. a.mu is held, but while it waits.
 func (a *api) watch(w http.ResponseWriter, r *http.Request, object string) {
 	if a.noWatch {
+		a.refused++
 		status(w, 403, "Forbidden", "cannot watch")
 		return
 	}
@@ -298,6 +300,10 @@ func TestWhatMayNotBeWatchedIsPolled(t *testing.T) {
 			t.Errorf("%v %v", uses, err)
 		}
 	}
+	// A server that starts refuses everybody for a moment.
+	a.until("refusal", func() bool { return a.refused > 0 })
+	a.with(func() { a.noWatch = false })
+	a.until("watch", func() bool { return a.watches == 1 })
 }
 
 func TestTheTokenIsReadAnewAndAnAPIThatIsDownIsUnavailable(t *testing.T) {

@@ -22,7 +22,8 @@ const (
 	watchLasts = 5 * time.Minute
 	// watchGrace is how much longer the worker waits for the end of it.
 	watchGrace = 15 * time.Second
-	// The wait before a watch that broke off is begun again, and after one that is refused.
+	// The wait before a watch that broke off is begun again, the longest, and the longest where it is refused. Such a
+	// refusal may pass: a server that starts refuses everybody until it has read its roles.
 	firstAgain, lastAgain, deniedAgain = time.Second, 30 * time.Second, 5 * time.Minute
 	// forgotten is after how long without a read an object is watched no longer.
 	forgotten = 3 * watchedTTL
@@ -96,9 +97,10 @@ func (p *provider) follow(ctx context.Context, log *slog.Logger, written string,
 			log.Warn("an object of Kubernetes is not watched; it is read again from time to time", "object", at.String(), "err", err)
 		}
 		wait := again/2 + rand.N(again/2)
-		if again = min(2*again, lastAgain); isRefusal(err) {
-			wait = deniedAgain
+		if isRefusal(err) {
+			again = min(2*again, deniedAgain)
 		} else {
+			again = min(2*again, lastAgain)
 			changed(written) // what it missed may be gone from the server's memory
 		}
 		timer := time.NewTimer(wait)
