@@ -113,7 +113,7 @@ func TestAppsLiveTheirLives(t *testing.T) {
 	ctx := t.Context()
 	status := func(what string, err error, want int, text string) {
 		t.Helper()
-		if !hasStatus(err, want) || !strings.Contains(err.Error(), text) {
+		if !HasStatus(err, want) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v; want %d %s", what, err, want, text)
 		}
 	}

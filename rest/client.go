@@ -98,12 +98,13 @@ type StatusError struct {
 func (e *StatusError) Error() string { return e.Message }
 
 // IsNotFound tells whether err is a 404.
-func IsNotFound(err error) bool { return hasStatus(err, http.StatusNotFound) }
+func IsNotFound(err error) bool { return HasStatus(err, http.StatusNotFound) }
 
 // IsConflict tells whether err is a 409.
-func IsConflict(err error) bool { return hasStatus(err, http.StatusConflict) }
+func IsConflict(err error) bool { return HasStatus(err, http.StatusConflict) }
 
-func hasStatus(err error, status int) bool {
+// HasStatus tells whether err is an answer with a status.
+func HasStatus(err error, status int) bool {
 	var e *StatusError
 	return errors.As(err, &e) && e.Status == status
 }

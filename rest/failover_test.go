@@ -82,7 +82,7 @@ func TestAnyWorkerAnswersForTheOneThatRunsTheConnector(t *testing.T) {
 		if _, err := n.client.Translate(ctx, "nope", nil, nil); !IsNotFound(err) {
 			t.Errorf("of an unknown connector: %v", err)
 		}
-		if _, err := n.client.FailoverPlan(ctx, "m", -1, 0, 0); !hasStatus(err, 400) {
+		if _, err := n.client.FailoverPlan(ctx, "m", -1, 0, 0); !HasStatus(err, 400) {
 			t.Errorf("of a negative lag: %v", err)
 		}
 	}

@@ -19,7 +19,7 @@ func TestConnectionsLiveTheirLives(t *testing.T) {
 	client, ctx := follower.client, t.Context() // every change is forwarded
 	status := func(what string, err error, want int, text string) {
 		t.Helper()
-		if !hasStatus(err, want) || !strings.Contains(err.Error(), text) {
+		if !HasStatus(err, want) || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: %v; want %d %s", what, err, want, text)
 		}
 	}

@@ -65,7 +65,7 @@ func TestOffsetsOfAStoppedMirror(t *testing.T) {
 	}
 	c.nodes[0].client.Resume(t.Context(), "m") //nolint:errcheck // seen below
 	_, err := c.nodes[1].client.AlterOffsets(t.Context(), "m", []worker.OffsetEntry{{Partition: json.RawMessage(orders), Offset: json.RawMessage(`{"offset":1}`)}})
-	if !hasStatus(err, http.StatusBadRequest) {
+	if !HasStatus(err, http.StatusBadRequest) {
 		t.Errorf("of a connector that runs: %v", err)
 	}
 }

@@ -121,7 +121,7 @@ func TestASecretThatDoesNotComeIs503(t *testing.T) {
 	slowPaths.Store(t.Name(), make(chan struct{}))
 	written := c.mirror(map[string]string{"source.cluster.sasl.jaas.config": "${slow:" + t.Name() + ":key}"})
 	_, err := n.client.Create(t.Context(), "m", written, worker.Stopped)
-	if !hasStatus(err, http.StatusServiceUnavailable) || !strings.Contains(err.Error(), "slow") {
+	if !HasStatus(err, http.StatusServiceUnavailable) || !strings.Contains(err.Error(), "slow") {
 		t.Errorf("%v, want 503 that names the provider", err)
 	}
 	n.server.o.ForwardTimeout = defaultForwardTimeout

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -57,6 +56,14 @@ func (c *cli) connectorsList() *cobra.Command {
 			if err != nil {
 				return c.wrong(err)
 			}
+			worst := map[string]rest.Summary{} // empty where Kafka Connect answers
+			summaries, err := client.Summaries(cmd.Context())
+			if err != nil && !lacksDetail(err) {
+				return c.wrong(err)
+			}
+			for _, s := range summaries {
+				worst[s.Name] = s
+			}
 			return c.show(all, func(t *table) {
 				if len(all) == 0 {
 					t.text(`There are no connectors. "barnabas connectors create -f FILE" makes one.`)
@@ -72,7 +79,18 @@ func (c *cli) connectorsList() *cobra.Command {
 					if e.Status != nil {
 						state, tasks, on = e.Status.Connector.State, taskSummary(e.Status.Tasks), e.Status.Connector.WorkerID
 					}
+					if worse := worst[name].State; worse != "" {
+						state = worse
+					}
 					t.row(name, kind, state, tasks, on, class)
+				}
+				for _, name := range slices.Sorted(maps.Keys(worst)) {
+					if reason := worst[name].Reason; reason != "" {
+						t.text("\n%s: %s", name, firstLine(reason))
+					}
+					for _, failed := range worst[name].Failed {
+						drawRestart(t, name, failed.Task, failed.Restart, failed.Held)
+					}
 				}
 			})
 		},
@@ -273,37 +291,6 @@ func (c *cli) validate(ctx context.Context, client *rest.Client, d definition) e
 		return fmt.Errorf("the configuration has %s", plural(infos.ErrorCount, "error"))
 	}
 	return nil
-}
-
-func (c *cli) connectorsStatus() *cobra.Command {
-	return c.named("status NAME", "Show the state of a connector and its tasks", func(ctx context.Context, client *rest.Client, name string, _ []string) error {
-		status, err := client.Status(ctx, name)
-		if err != nil {
-			return err
-		}
-		return c.show(status, func(t *table) { drawStatus(t, status) })
-	})
-}
-
-func drawStatus(t *table, s worker.ConnectorStatus) {
-	t.header("NAME", "TASK", "STATE", "WORKER")
-	t.row(s.Name, "-", s.Connector.State, s.Connector.WorkerID)
-	for _, task := range s.Tasks {
-		t.row("", strconv.Itoa(task.ID), task.State, task.WorkerID)
-	}
-	if s.Connector.Trace != "" {
-		t.text("\n%s: %s", s.Name, firstLine(s.Connector.Trace))
-	}
-	for _, task := range s.Tasks {
-		if task.Trace != "" {
-			t.text("\ntask %d: %s", task.ID, firstLine(task.Trace))
-		}
-	}
-}
-
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
-	return line
 }
 
 // connectorAct makes a command that does one thing to connectors.
