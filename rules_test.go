@@ -62,7 +62,7 @@ var edges = map[string][]string{
 	"worker/store":               {"config", "connector", "connector/txn"},
 	"worker/task":                {"config", "configprovider", "connection", "connector", "connector/creation", "connector/reporter", "clientconfig"},
 	"worker/registry":            {"config", "configprovider", "worker/store"},
-	"worker":                     {"config", "configprovider", "connection", "k2k", "connector", "connector/converter", "connector/filestream", "connector/mirror", "connector/reporter", "connector/transform", "connector/versionrange", "clientconfig", "worker/herder", "worker/gossip", "worker/registry", "worker/store", "worker/task"},
+	"worker":                     {"access", "audit", "config", "configprovider", "connection", "k2k", "connector", "connector/converter", "connector/filestream", "connector/mirror", "connector/reporter", "connector/transform", "connector/versionrange", "clientconfig", "worker/herder", "worker/gossip", "worker/registry", "worker/store", "worker/task"},
 	"access":                     {},
 	"audit":                      {"access", "config"},
 	"rest":                       {"access", "audit", "config", "connection", "k2k", "connector", "connector/mirror", "rest/auth", "worker"}, // answers with its plans and translations

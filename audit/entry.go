@@ -35,6 +35,26 @@ const (
 	Denied    Outcome = "denied"  // by the roles
 )
 
+// Kind says who acted.
+type Kind string
+
+// The kinds. Entries of people have none in the topic.
+const (
+	People  Kind = "people"
+	Machine Kind = "machine" // a worker, by itself
+)
+
+// What machines do.
+const (
+	TookLead   = "machine:TookLead"
+	EndedLead  = "machine:EndedLead"
+	Began      = "machine:Began"      // a connector or task: what it uses is in Entry.Use
+	Ended      = "machine:Ended"      // a connector or task
+	Fenced     = "machine:Fenced"     // a task has shut former writers out of the target
+	Rotated    = "machine:Rotated"    // a connector or task uses another version of a secret, or could not
+	EventsLost = "machine:EventsLost" // a worker did more than it could write down
+)
+
 // Entry is one record. It holds references to secrets at most, never values.
 type Entry struct {
 	// Chain, Seq and Prev are its place: the Seq-th of Chain, from 0, after the record of that hash.
@@ -48,6 +68,7 @@ type Entry struct {
 	Cluster string    `json:"cluster"` // group.id
 	Worker  string    `json:"worker"`
 
+	Kind    Kind   `json:"kind,omitempty"`
 	User    string `json:"user,omitempty"`
 	How     string `json:"how,omitempty"` // authenticated
 	Address string `json:"address,omitempty"`
@@ -64,6 +85,34 @@ type Entry struct {
 	// Changed are the keys of a configuration, or the fields of a connection or an app, that were to change.
 	Changed []string `json:"changed,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
+	// Use is what a connector or task that acts works with.
+	Use *Use `json:"use,omitempty"`
+}
+
+// Use is what a connector or task works with.
+type Use struct {
+	Task       int      `json:"task"` // -1: the connector itself
+	Generation int64    `json:"generation"`
+	Clients    []Client `json:"clients,omitempty"`
+	// Topics are those of the source that a task copies, or that it writes to; the first MaxTopics of them.
+	Topics []string `json:"topics,omitempty"`
+}
+
+// MaxTopics bounds the topics of one entry.
+const MaxTopics = 100
+
+// Client is a Kafka client: where it is, as whom, and by what.
+type Client struct {
+	Role        string       `json:"role"`
+	Cluster     string       `json:"cluster"` // its bootstrap servers, as written
+	Principal   string       `json:"principal"`
+	Credentials []Credential `json:"credentials,omitempty"`
+}
+
+// Credential is a reference to a secret, or a file with keys, and the version of it in the provider's terms, if it has any.
+type Credential struct {
+	Reference string `json:"reference"`
+	Version   string `json:"version,omitempty"`
 }
 
 // Place is a record of the topic: its offset, and the SHA-256 of its value, in hex.

@@ -209,6 +209,7 @@ type Query struct {
 	// Action and Resource may hold "*".
 	Action, Resource string
 	Outcome          Outcome
+	Kind             Kind // empty: any
 	// Before is the offset before which entries are wanted; 0 is the end. Limit bounds how many; 0 is 100.
 	Before int64
 	Limit  int
@@ -249,7 +250,7 @@ func (t *Trail) Read(ctx context.Context, q Query) (found []Found, next int64, e
 				return // verify tells of it
 			}
 			if e.At.Before(q.Since) {
-				old = true
+				old = old || e.Kind != Machine // those may come late
 				return
 			}
 			if q.wants(e) {
@@ -276,7 +277,11 @@ func (t *Trail) Read(ctx context.Context, q Query) (found []Found, next int64, e
 }
 
 func (q Query) wants(e Entry) bool {
-	return (q.User == "" || q.User == e.User) && (q.Outcome == "" || q.Outcome == e.Outcome) && (q.Action == "" || access.Match(q.Action, e.Action)) && (q.Resource == "" || access.Match(q.Resource, e.Resource))
+	kind := e.Kind
+	if kind == "" {
+		kind = People
+	}
+	return (q.Kind == "" || q.Kind == kind) && (q.User == "" || q.User == e.User) && (q.Outcome == "" || q.Outcome == e.Outcome) && (q.Action == "" || access.Match(q.Action, e.Action)) && (q.Resource == "" || access.Match(q.Resource, e.Resource))
 }
 
 // Verify walks over the whole trail. expect, unless nil, is a record that has to be there.

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ type office struct {
 	roles     string // a directory
 	htpasswd  string
 	passwords map[string]string
+	used      map[string]string // as the trail tells: as whom, where, by which reference, and its version
 }
 
 // staff writes the file of those who may log in.
@@ -99,7 +101,7 @@ func (e *Env) held(b *kafka.Broker, topic string) (n int64) {
 // newOffice starts workers that ask for passwords, with one role: that of the platform engineer, who may do everything.
 func (e *Env) newOffice(people ...string) *office {
 	e.t.Helper()
-	o := &office{roles: filepath.Join(e.Dir, "roles"), htpasswd: filepath.Join(e.Dir, "htpasswd"), passwords: map[string]string{}}
+	o := &office{roles: filepath.Join(e.Dir, "roles"), htpasswd: filepath.Join(e.Dir, "htpasswd"), passwords: map[string]string{}, used: map[string]string{}}
 	e.Must(os.Mkdir(o.roles, 0o700))
 	for _, name := range people {
 		o.passwords[name] = e.Leak.Plant("rest-" + name)
@@ -230,6 +232,8 @@ policy:
 		"dev environments:UseKafkaConnection environments:kafka-connection:" + third + " denied",
 		"dev k2k:CreateApp " + resource + " attempted",
 		"dev k2k:CreateApp " + resource + " done",
+		"machine machine:Began connect:connector:" + name + " done",
+		"machine machine:Fenced connect:connector:" + name + " done",
 		"dev environments:GetKafkaConnectionDetails environments:kafka-connection:" + source + " denied",
 		"dev connect:CreateConnector connect:connector:" + p + "-around denied",
 		"dev k2k:ManageOffsets " + resource + " denied",
@@ -237,6 +241,14 @@ policy:
 		"oncall k2k:UpdateApp " + resource + " denied",
 		"oncall k2k:DeleteApp " + resource + " denied",
 	})
+	for _, use := range []string{
+		fmt.Sprintf("User:%s at %s by %s", reader.Name, e.Source.Address(Client), reader.Reference()),
+		fmt.Sprintf("User:%s at %s by %s", writer.Name, e.Target.Address(Client), writer.Reference()),
+	} {
+		if o.used[use] == "" {
+			t.Errorf("the trail does not tell that a task was %s, but %v", use, o.used)
+		}
+	}
 	// What the evidence report proves of this story, and what it lists as unproven, belongs here.
 }
 
@@ -253,7 +265,14 @@ func (o *office) tells(who string, story []string) {
 		var page rest.AuditPage
 		e.Must(json.Unmarshal([]byte(o.does(who, http.MethodGet, path, "")), &page))
 		for _, entry := range page.Entries {
-			lines = append(lines, fmt.Sprintf("%s %s %s %s", entry.User, entry.Action, entry.Resource, entry.Outcome))
+			lines = append(lines, fmt.Sprintf("%s %s %s %s", cmp.Or(entry.User, string(entry.Kind)), entry.Action, entry.Resource, entry.Outcome))
+			if u := entry.Use; u != nil && entry.Action == audit.Began && u.Task >= 0 {
+				for _, c := range u.Clients {
+					for _, by := range c.Credentials {
+						o.used[fmt.Sprintf("%s at %s by %s", c.Principal, c.Cluster, by.Reference)] = by.Version
+					}
+				}
+			}
 		}
 		next = page.Next
 	}

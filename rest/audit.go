@@ -196,6 +196,11 @@ func (s *Server) getAudit(ctx context.Context, r *request) (answer, error) {
 		return answer{}, errNoTrail
 	}
 	q := audit.Query{User: r.query.Get("user"), Action: r.query.Get("action"), Resource: r.query.Get("resource"), Outcome: audit.Outcome(r.query.Get("outcome"))}
+	switch q.Kind = audit.Kind(r.query.Get("kind")); q.Kind {
+	case "", audit.People, audit.Machine:
+	default:
+		return answer{}, fail(http.StatusBadRequest, "kind is people or machine, not %q.", q.Kind)
+	}
 	var err error
 	if text := r.query.Get("since"); text != "" {
 		if q.Since, err = time.Parse(time.RFC3339, text); err != nil {
@@ -246,7 +251,7 @@ func (s *Server) verifyAudit(ctx context.Context, r *request) (answer, error) {
 // Audit returns entries of the audit trail, the newest first.
 func (c *Client) Audit(ctx context.Context, q audit.Query) (page AuditPage, err error) {
 	values := url.Values{}
-	for key, value := range map[string]string{"user": q.User, "action": q.Action, "resource": q.Resource, "outcome": string(q.Outcome)} {
+	for key, value := range map[string]string{"user": q.User, "action": q.Action, "resource": q.Resource, "outcome": string(q.Outcome), "kind": string(q.Kind)} {
 		if value != "" {
 			values[key] = []string{value}
 		}

@@ -25,6 +25,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"barnabas/audit"
 	"barnabas/clientconfig"
 	"barnabas/config"
 	"barnabas/configprovider"
@@ -54,6 +55,8 @@ type Options struct {
 	// Publish sends task configurations to the worker at url. nil, or no URL of that worker: they go
 	// through the status topic.
 	Publish func(ctx context.Context, url, connector string, generation int64, tasks []map[string]string) error
+	// Event takes what this worker does by itself, for the audit trail. It must not block. nil: nobody wants to know.
+	Event func(audit.Entry)
 	// SetLevel sets the level of a logger, and of those below it, for all workers did so (KIP-976); nil: nobody follows.
 	SetLevel func(logger, level string)
 	// Dialer opens all TCP connections to Kafka; nil: the network's. The demo pulls
@@ -80,6 +83,7 @@ type Worker struct {
 	rebalances rebalances
 	left       bool // the orderly end is complete
 	fatal      string
+	ledEpoch   int64 // the epoch in which it leads; 0: it does not
 
 	events  chan herder.Event
 	asks    chan func(*herder.Machine)
@@ -152,7 +156,7 @@ func New(o Options) (*Worker, error) {
 		Gate: connector.NewGate(gateBytes), Lease: &w.lease, Log: w.log, Metrics: w.o.Metrics, Dialer: w.o.Dialer,
 		Internal: w.internal, Group: w.o.File.GroupID, ExactlyOnce: w.o.File.ExactlyOnceSource == exactlyOnceEnabled,
 		GapPolicy: w.o.File.GapPolicy, LeaseForAll: w.o.File.LeaseForAll, LeaveTopics: !w.o.File.TopicCreation,
-		Hooks: task.Hooks{Waiting: w.waitingFor, Running: w.running, Fenced: w.fenced, Wrote: w.wrote, Restart: w.reload, Ended: w.ended},
+		Hooks: task.Hooks{Waiting: w.waitingFor, Running: w.running, Fenced: w.fenced, Wrote: w.wrote, Rotated: w.rotated, Restart: w.reload, Ended: w.ended},
 	})
 	return w, nil
 }
@@ -325,6 +329,7 @@ func (w *Worker) step(e herder.Event) {
 	// over: they have to wait for a whole lease from then on.
 	w.gossip.SetReady(w.now() < out.Lease-w.o.File.Lease/2)
 	w.left, w.fatal = out.Left, out.Fatal
+	w.leadership()
 	_, version := w.machine.Epoch()
 	_, _, waiting := w.machine.Running()
 	w.rebalances.observe(version, waiting, w.at(w.now()))

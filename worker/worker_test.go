@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"barnabas/audit"
 	"barnabas/config"
 	"barnabas/configprovider"
 	"barnabas/connector"
@@ -86,9 +88,11 @@ type cluster struct {
 
 type member struct {
 	*Worker
-	stop context.CancelFunc
-	kill func()
-	done chan error
+	mu     sync.Mutex
+	events []audit.Entry
+	stop   context.CancelFunc
+	kill   func()
+	done   chan error
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -157,6 +161,11 @@ func (c *cluster) member(id string, more map[string]string) *member {
 	o := Options{
 		File: file, Resolver: resolver, ID: id, URL: "http://" + id, Version: "test", Dialer: dialer, Crash: c.crash[id],
 		Log: slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("worker", id), Metrics: prometheus.NewRegistry(),
+		Event: func(e audit.Entry) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.events = append(m.events, e)
+		},
 		Publish: func(ctx context.Context, url, name string, generation int64, tasks []map[string]string) error {
 			if w := byID(url); w != nil {
 				return w.PublishTasks(ctx, name, generation, tasks)

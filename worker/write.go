@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"barnabas/audit"
 	"barnabas/config"
 	"barnabas/worker/herder"
 	"barnabas/worker/store"
@@ -245,11 +246,18 @@ func (w *Worker) waitingFor(r task.Run, reason string) {
 func (w *Worker) running(r task.Run) {
 	w.restarts.running(unitOf(r), time.Now())
 	w.writer.state(unitOf(r), stateRunning, "", r.Generation, versionOf(r.Config))
+	w.runEvent(r, audit.Began, nil, "")
 }
+
+// rotated is called when the clients of a run use another version of a secret, or could not.
+func (w *Worker) rotated(r task.Run, c task.Change) { w.runEvent(r, audit.Rotated, c.Err, c.Text) }
 
 // fenced is called when a run holds a fence, or does not any more.
 func (w *Worker) fenced(r task.Run, held bool) {
 	w.tell(herder.Fenced{Run: herder.RunID(r.ID), Held: held})
+	if held {
+		w.runEvent(r, audit.Fenced, nil, "former writers can write no more")
+	}
 }
 
 // ended is called when a run is over.
@@ -259,6 +267,7 @@ func (w *Worker) ended(r task.Run, err error) {
 		w.writer.state(unitOf(r), stateFailed, err.Error(), r.Generation, versionOf(r.Config))
 		w.restarts.note(r, err, time.Now())
 	}
+	w.runEvent(r, audit.Ended, err, "")
 	w.tell(herder.RunEnded{Run: herder.RunID(r.ID), Failed: err != nil})
 }
 

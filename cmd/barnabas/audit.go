@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,9 +22,9 @@ func (c *cli) auditCommand() *cobra.Command {
 	var since time.Duration
 	var follow bool
 	q := audit.Query{}
-	outcome := ""
+	outcome, kind := "", ""
 	cmd := c.asking("audit", "Show who did what, the newest last", cobra.NoArgs, func(ctx context.Context, client *rest.Client, _ []string) error {
-		q.Outcome = audit.Outcome(outcome)
+		q.Outcome, q.Kind = audit.Outcome(outcome), audit.Kind(kind)
 		if since > 0 {
 			q.Since = time.Now().Add(-since)
 		}
@@ -30,7 +32,9 @@ func (c *cli) auditCommand() *cobra.Command {
 	})
 	cmd.Long = `Show the audit trail: what was changed through the REST API, by whom, from where, and
 with which outcome, and what was denied. A change has two entries: that it was attempted, which
-is written before anything is done, and what became of it.`
+is written before anything is done, and what became of it. Beside that stands what workers
+do by themselves (--kind machine): who leads, which connectors and tasks begin and end, with which
+versions of which credentials, as whom, where and for which topics; fencing; rotations.`
 	cmd.Example = "  barnabas audit --since 24h --user ann\n  barnabas audit --resource 'connect:connector:orders-*' --outcome denied --follow\n  barnabas audit verify"
 	flags := cmd.Flags()
 	flags.DurationVar(&since, "since", 0, "only what is younger, as 24h")
@@ -38,6 +42,7 @@ is written before anything is done, and what became of it.`
 	flags.StringVar(&q.Action, "action", "", "only this action, as connect:PauseConnector; may hold *")
 	flags.StringVar(&q.Resource, "resource", "", "only what was done to this, as connect:connector:NAME; may hold *")
 	flags.StringVar(&outcome, "outcome", "", "attempted, done, refused, failed or denied")
+	flags.StringVar(&kind, "kind", "", "people or machine: what workers do by themselves (default both)")
 	flags.IntVar(&q.Limit, "limit", 100, "how many entries at most, of the newest")
 	flags.BoolVarP(&follow, "follow", "f", false, "go on with new entries, until interrupted")
 	cmd.AddCommand(c.auditVerify())
@@ -55,7 +60,7 @@ func (c *cli) showAudit(ctx context.Context, client *rest.Client, q audit.Query,
 			t.header("OFFSET", "AT", "USER", "FROM", "ACTION", "RESOURCE", "OUTCOME", "REASON")
 			for i := len(page.Entries) - 1; i >= 0; i-- {
 				e := page.Entries[i]
-				t.row(strconv.FormatInt(e.Offset, 10), e.At.Format(time.RFC3339), e.User, e.Address, e.Action, e.Resource, string(e.Outcome), because(e.Entry))
+				t.row(strconv.FormatInt(e.Offset, 10), e.At.Format(time.RFC3339), cmp.Or(e.User, machine(e.Entry)), e.Address, e.Action, resource(e.Entry), string(e.Outcome), because(e.Entry))
 			}
 		})
 	}
@@ -64,7 +69,7 @@ func (c *cli) showAudit(ctx context.Context, client *rest.Client, q audit.Query,
 		for i := len(page.Entries) - 1; i >= 0; i-- {
 			if e := page.Entries[i]; e.Offset > last {
 				last = e.Offset
-				fmt.Fprintln(c.stdout, strings.TrimRight(strings.Join([]string{e.At.Format(time.RFC3339), by(e.User, e.Address), e.Action, e.Resource, string(e.Outcome), because(e.Entry)}, "  "), " "))
+				fmt.Fprintln(c.stdout, strings.TrimRight(strings.Join([]string{e.At.Format(time.RFC3339), by(cmp.Or(e.User, machine(e.Entry)), e.Address), e.Action, resource(e.Entry), string(e.Outcome), because(e.Entry)}, "  "), " "))
 			}
 		}
 		select {
@@ -97,6 +102,43 @@ func newer(ctx context.Context, client *rest.Client, q audit.Query, last int64) 
 	}
 }
 
+// machine names the worker that has acted by itself.
+func machine(e audit.Entry) string {
+	if e.Kind != audit.Machine {
+		return ""
+	}
+	return "worker " + e.Worker
+}
+
+// resource is what was acted on, with the number of a task.
+func resource(e audit.Entry) string {
+	if e.Use == nil || e.Use.Task < 0 {
+		return e.Resource
+	}
+	return e.Resource + "-" + strconv.Itoa(e.Use.Task)
+}
+
+// used is what a connector or task works with: as whom, where, by which version of what.
+func used(u *audit.Use) string {
+	var parts []string
+	for _, c := range u.Clients {
+		part := c.Principal + " at " + c.Cluster
+		for _, credential := range c.Credentials {
+			part += " by " + credential.Reference
+			if credential.Version != "" {
+				part += " version " + credential.Version
+			}
+		}
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	if len(u.Topics) > 0 {
+		parts = append(parts, "topics "+strings.Join(u.Topics, " "))
+	}
+	return strings.Join(parts, "; ")
+}
+
 // because is why an entry's outcome is as it is, or what it changed.
 func because(e audit.Entry) string {
 	switch {
@@ -106,6 +148,8 @@ func because(e audit.Entry) string {
 		return "no statement allows it"
 	case e.Outcome == audit.Denied:
 		return e.Rule
+	case e.Use != nil:
+		return used(e.Use)
 	case len(e.Changed) > 0:
 		return "changes " + strings.Join(e.Changed, " ")
 	}

@@ -134,6 +134,7 @@ type node struct {
 	server    *rest.Server
 	roles     *access.Directory // nil: there are none
 	trail     *audit.Trail      // nil: nothing is audited
+	events    *audit.Events     // of the worker itself; nil likewise
 	url       string
 }
 
@@ -201,6 +202,7 @@ func (n *node) assemble() error {
 		File: n.file, Resolver: n.o.Resolver, Secrets: n.o.Secrets, URL: n.url, ID: strings.SplitN(n.url, "://", 2)[1], Version: version, Commit: commit,
 		Log: n.o.Log.With(logAttr, "worker"), Metrics: metrics, Dialer: n.o.Dialer, Crash: n.o.Crash,
 		Publish:  rest.Publisher(peer, func() ([]byte, string, bool) { return w.SessionKey() }),
+		Event:    n.tell(),
 		SetLevel: func(logger, level string) { n.o.Levels.api().SetLevel(logger, level) },
 	})
 	if err != nil {
@@ -211,7 +213,11 @@ func (n *node) assemble() error {
 		if n.trail, err = n.openTrail(); err != nil {
 			return err
 		}
+		n.events = audit.NewEvents(n.trail, n.o.Log.With(logAttr, "audit"))
 	}
+	metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "barnabas_audit_events_lost_total", Help: "Events of this worker that could not be written to the audit trail soon enough.",
+	}, func() float64 { return float64(n.events.Lost()) }))
 	if n.roles != nil && n.trail != nil {
 		n.roles.Changed = n.auditRoles
 	}
@@ -269,22 +275,47 @@ const stopSlack = 20 * time.Second
 func (n *node) run(ctx context.Context) error {
 	n.o.Log.Info("starting", "version", version, "commit", commit, "go", runtime.Version(), "worker", n.worker.ID(), "group", n.file.GroupID, "url", n.url)
 	return orderly(ctx, n.o.Log, n.file.TaskStopTimeout+stopSlack, func(ctx context.Context) error {
-		g, ctx := errgroup.WithContext(ctx)
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		g.Go(func() error {
-			defer cancel() // a worker that has ended serves nothing
-			return n.worker.Run(ctx)
-		})
-		g.Go(func() error { return n.server.Run(ctx) })
-		if n.roles != nil {
-			g.Go(func() error { return n.roles.Run(ctx) })
+		if n.trail == nil {
+			return n.serve(ctx)
 		}
-		if n.trail != nil {
-			g.Go(func() error { return n.trail.Run(ctx) })
-		}
-		return g.Wait()
+		// The trail outlives what is told to it, and the end of the worker is told too.
+		trail, endTrail := context.WithCancel(context.WithoutCancel(ctx))
+		defer endTrail()
+		events, endEvents := context.WithCancel(trail)
+		defer endEvents()
+		var telling, following errgroup.Group
+		following.Go(func() error { return n.trail.Run(trail) })
+		telling.Go(func() error { return n.events.Run(events) })
+		err := n.serve(ctx)
+		endEvents()
+		err = errors.Join(err, telling.Wait())
+		endTrail()
+		return errors.Join(err, following.Wait())
 	})
+}
+
+// serve runs the worker, its REST API and its roles, until ctx ends or the worker has.
+func (n *node) serve(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g.Go(func() error {
+		defer cancel() // a worker that has ended serves nothing
+		return n.worker.Run(ctx)
+	})
+	g.Go(func() error { return n.server.Run(ctx) })
+	if n.roles != nil {
+		g.Go(func() error { return n.roles.Run(ctx) })
+	}
+	return g.Wait()
+}
+
+// tell is what takes the worker's events; nil where nothing is audited.
+func (n *node) tell() func(audit.Entry) {
+	if !n.file.Audited {
+		return nil
+	}
+	return func(e audit.Entry) { n.events.Tell(e) } // made after the worker, whose clients it uses
 }
 
 // orderly runs until ctx ends, and then gives run as long as bound to end in good order.

@@ -93,15 +93,74 @@ func (s *secrets) clientsOf(ref string) []ReferenceClient {
 	for _, c := range s.clients {
 		settings := clientconfig.Layers(c.role, s.now.worker, s.now.run)
 		for _, key := range slices.Sorted(maps.Keys(settings)) {
-			written := settings[key].Written
-			uses := written == ref || slices.ContainsFunc(configprovider.References(written), func(r configprovider.Reference) bool { return r.String() == ref })
 			one := ReferenceClient{string(c.role), settings["bootstrap.servers"].Written, c.now.Report.Principal, key}
-			if uses && !slices.Contains(all, one) {
+			if holds(settings[key].Written, ref) && !slices.Contains(all, one) {
 				all = append(all, one)
 			}
 		}
 	}
 	return all
+}
+
+// Change is what became of new versions of the secrets of a run.
+type Change struct {
+	// Text names references and versions, never a value.
+	Text string
+	// Err says why the old ones stay in use; nil: the new ones are.
+	Err error
+}
+
+// ClientUse is a Kafka client of a run, and what it logs in with.
+type ClientUse struct {
+	Role      string
+	Cluster   string // its bootstrap servers, as written
+	Principal string
+	// Credentials are references, and files with keys, with the versions in use.
+	Credentials []CredentialUse
+}
+
+// CredentialUse is a reference or a file with keys, and its version in the provider's terms; empty if it has none.
+type CredentialUse struct{ Reference, Version string }
+
+// ClientsOf returns the open clients of a run.
+func (t *Runner) ClientsOf(id int64) (all []ClientUse) {
+	t.mu.Lock()
+	run := t.runs[id]
+	t.mu.Unlock()
+	if run == nil {
+		return nil
+	}
+	s := run.secrets
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.clients {
+		all = append(all, ClientUse{
+			Role: string(c.role), Cluster: clientconfig.Layers(c.role, s.now.worker, s.now.run)["bootstrap.servers"].Written, Principal: c.now.Report.Principal,
+		})
+	}
+	for _, ref := range slices.Sorted(maps.Keys(s.uses)) {
+		for i, c := range s.clients {
+			if s.takes(c, ref) != "" {
+				all[i].Credentials = append(all[i].Credentials, CredentialUse{ref, s.uses[ref].version})
+			}
+		}
+	}
+	return all
+}
+
+// takes returns the first setting of a client that holds a reference or names a file; empty if none does. s.mu is held.
+func (s *secrets) takes(c *openClient, ref string) string {
+	settings := clientconfig.Layers(c.role, s.now.worker, s.now.run)
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if holds(settings[key].Written, ref) {
+			return key
+		}
+	}
+	return ""
+}
+
+func holds(written, ref string) bool {
+	return written == ref || slices.ContainsFunc(configprovider.References(written), func(r configprovider.Reference) bool { return r.String() == ref })
 }
 
 // Rotation is what became of a change of a reference in one run, or would become.

@@ -144,7 +144,14 @@ func (t *Runner) trouble(run *running, refused []map[string]reading, files []cli
 	s.tell()
 	s.mu.Unlock()
 	if before == nil || before.text != text {
+		t.rotated(run, strings.Join(told, ", "), why)
 		t.logOf(run).Warn("secret rotation failed; the old value stays in use", "references", strings.Join(told, ", "), "err", why)
+	}
+}
+
+func (t *Runner) rotated(run *running, text string, err error) {
+	if t.o.Hooks.Rotated != nil {
+		t.o.Hooks.Rotated(run.Run, Change{text, err})
 	}
 }
 
@@ -303,6 +310,7 @@ func (t *Runner) commit(ctx context.Context, run *running, changed map[string]re
 	s.mu.Unlock()
 	for _, st := range steps {
 		if len(roles) > 0 || restart != "" {
+			t.rotated(run, fmt.Sprintf("%s: version %s in place of %s", st.ref, orUnknown(st.to), orUnknown(st.from)), nil)
 			t.logOf(run).Info("secret rotated", "reference", st.ref, "version", st.to, "from", st.from, "clients", strings.Join(roles, " "), "restart", restart)
 		}
 	}

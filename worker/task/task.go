@@ -83,6 +83,8 @@ type Hooks struct {
 	Fenced func(r Run, held bool)
 	// Wrote: the run has written to a topic; it comes again as long as it writes.
 	Wrote func(r Run, topic string)
+	// Rotated: clients of the run use another version of a secret, or could not. nil: nobody wants to know.
+	Rotated func(Run, Change)
 	// Restart: a setting of the run has a new value that clients cannot take while they run (config.action.reload=restart).
 	Restart func(Run)
 	// Ended: the run is over and sends nothing more. err is why it FAILED, or nil.
