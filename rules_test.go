@@ -68,6 +68,7 @@ var edges = map[string][]string{
 	"rest":                       {"access", "audit", "config", "connection", "k2k", "connector", "connector/mirror", "rest/auth", "worker"}, // answers with its plans and translations
 	"rest/auth":                  {"config"},
 	"bundle":                     {"config", "rest"},
+	"evidence":                   {"audit", "config", "connection", "rest", "worker"},
 	"cmd/barnabas":               {"*"},
 	"e2e":                        {"*"},
 	"e2e/answers":                {},

@@ -181,14 +181,15 @@ func (w *Worker) judgeGossip() ([]Problem, []Warning) {
 		return nil, []Warning{{Key: "gossip.secret", Message: "without gossip.secret gossip listens on " + w.GossipBind +
 			" only, so workers on other machines are found slowly, through the internal topics: set it (32 bytes, base64) and gossip.bind"}}
 	}
-	if host, _, err := net.SplitHostPort(w.GossipBind); err == nil && !loopback(host) {
+	if host, _, err := net.SplitHostPort(w.GossipBind); err == nil && !Loopback(host) {
 		return []Problem{{"gossip.secret", fmt.Sprintf("Missing required configuration \"gossip.secret\" (32 bytes in base64): gossip.bind is %s, and without it gossip stays on loopback",
 			w.Values.Written("gossip.bind"))}}, nil
 	}
 	return nil, nil
 }
 
-func loopback(host string) bool {
+// Loopback says whether a host, by its name or address, cannot be reached from another machine.
+func Loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

@@ -100,6 +100,7 @@ var permissions = map[string]permission{
 	"POST /v1/secrets/prove-revoked":                         onAllSecrets("secrets:RotateSecret"),
 	"GET /v1/audit":                                          onCluster("audit:Read"),
 	"GET /v1/audit/verify":                                   onCluster("audit:Read"),
+	"GET /v1/setup":                                          onCluster("audit:Read"),
 	"GET /openapi.json":                                      free,
 	"GET /metrics":                                           free,
 	"GET /admin/loggers":                                     onCluster("connect:GetLoggers"),

@@ -68,6 +68,7 @@ func connectRoutes(s *Server) []route {
 		{method: "GET", path: "/v1/roles/:role", handle: s.getRole},
 		{method: "GET", path: "/v1/audit", handle: s.getAudit},
 		{method: "GET", path: "/v1/audit/verify", handle: s.verifyAudit},
+		{method: "GET", path: "/v1/setup", handle: s.getSetups},
 		{method: "GET", path: "/openapi.json", handle: getOpenAPI, plain: true, early: true},
 	}
 	routes = append(append(routes, registryRoutes(s)...), append(connectionRoutes(s), appRoutes(s)...)...)

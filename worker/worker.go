@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"barnabas/audit"
@@ -105,6 +106,7 @@ type Worker struct {
 	key       atomic.Pointer[store.SessionKeyRecord]
 	caughtUp  atomic.Bool // the config topic has been read to its end once
 	fencing   fencing
+	describer func() ([]kgo.Opt, error) // of the client that describes internal topics
 
 	connections connections
 	apps        apps
@@ -150,6 +152,7 @@ func New(o Options) (*Worker, error) {
 		},
 	})
 	w.own = task.NewOwnClients(w.o.Resolver.Resolve, w.o.Dialer, w.log)
+	w.describer = sync.OnceValues(func() ([]kgo.Opt, error) { return w.workerClient("setup") })
 	w.runner = task.NewRunner(task.Options{
 		Worker: w.o.File.Settings, Plugin: pluginFor, Offsets: w.offsets, Publish: w.publish, Rates: w.rates, Policy: w.policy,
 		Resolve: w.o.Resolver.Resolve, Connections: task.Connections{Expand: w.expand, Revision: w.connections.newest, Limits: w.connections.limits},

@@ -154,7 +154,7 @@ Try "barnabas demo" first: it needs nothing else.`,
 		c.connectorsCommand(), c.tasksCommand(), c.pluginsCommand(), c.workersCommand(), c.loggersCommand(), c.replicationCommand(),
 		c.offsetsCommand(), c.failoverCommand(), c.secretsCommand(), c.connectionsCommand(), c.appsCommand(),
 		c.applyCommand(), c.diffCommand(), c.exportCommand(),
-		c.bundleCommand(), c.rolesCommand(), c.whoamiCommand(), c.canCommand(), c.auditCommand(),
+		c.bundleCommand(), c.rolesCommand(), c.whoamiCommand(), c.canCommand(), c.auditCommand(), c.evidenceCommand(),
 	)
 	strict(root)
 	return root
