@@ -84,7 +84,9 @@ type Entry struct {
 	Rule string `json:"rule,omitempty"`
 	// Changed are the keys of a configuration, or the fields of a connection or an app, that were to change.
 	Changed []string `json:"changed,omitempty"`
-	Reason  string   `json:"reason,omitempty"`
+	// References are those of Changed whose references to secrets were to change, and how.
+	References []ReferenceChange `json:"references,omitempty"`
+	Reason     string            `json:"reason,omitempty"`
 	// Use is what a connector or task that acts works with.
 	Use *Use `json:"use,omitempty"`
 }
@@ -113,6 +115,14 @@ type Client struct {
 type Credential struct {
 	Reference string `json:"reference"`
 	Version   string `json:"version,omitempty"`
+}
+
+// ReferenceChange is what a key referred to, and what it was to refer to. A value has as many references as it likes, and what
+// is written around them is never here.
+type ReferenceChange struct {
+	Key  string   `json:"key"`
+	From []string `json:"from,omitempty"`
+	To   []string `json:"to,omitempty"`
 }
 
 // Place is a record of the topic: its offset, and the SHA-256 of its value, in hex.

@@ -29,7 +29,8 @@ func sound() Facts {
 			Cluster: "g", Worker: "a:8083", Authentication: []string{"oidc"}, Roles: true, AuditTopic: "_barnabas-audit", AuditRequired: true, AuditCodes: true,
 			Literals: "deny", Kafka: worker.SetupKafka{Principal: "User:workers", BootstrapServers: "hub:9092", References: []string{"${file:/etc/w:password}"}},
 			Listeners: []worker.SetupListener{
-				{Address: "a:8083", Purpose: worker.ForClients, Encrypted: true}, {Address: "127.0.0.1:8084", Purpose: worker.ForAdmins, Loopback: true},
+				{Address: "a:8083", Purpose: worker.ForClients, Encrypted: true},
+				{Address: "127.0.0.1:8084", Purpose: worker.ForAdmins, Loopback: true},
 				{Address: "0.0.0.0:7946", Purpose: worker.ForGossip, Encrypted: true},
 			},
 			Topics: []worker.SetupTopic{{Name: "configs", Holds: "configurations", Replication: 3, Cleanup: "compact", RetentionMs: 604800000}, {Name: "_barnabas-audit", Holds: "audit", Replication: 3, Cleanup: "delete", RetentionMs: -1}},
@@ -42,7 +43,8 @@ func sound() Facts {
 		Connectors:  []Connector{{Name: "orders", Type: "source", Versions: 2, Targets: []string{"copy.orders-eu"}}},
 		Verified:    &audit.Report{Records: 12, Chains: 1, Head: &audit.Place{Offset: 11, Hash: "ab"}},
 		Entries: []audit.Found{
-			{Entry: audit.Entry{Action: "k2k:CreateApp", Outcome: audit.Attempted}}, {Entry: audit.Entry{Action: "k2k:CreateApp", Outcome: audit.Done}},
+			{Entry: audit.Entry{Action: "k2k:CreateApp", Outcome: audit.Attempted}},
+			{Entry: audit.Entry{Action: "k2k:CreateApp", Outcome: audit.Done}},
 			{Entry: audit.Entry{Action: "k2k:CreateApp", Outcome: audit.Denied}},
 		},
 	}

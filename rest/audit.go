@@ -14,6 +14,7 @@ import (
 
 	"barnabas/access"
 	"barnabas/audit"
+	"barnabas/config"
 	kafka "barnabas/connection"
 	"barnabas/k2k"
 )
@@ -83,17 +84,17 @@ func (s *Server) entry(ctx context.Context, rt route, r *request, d access.Decis
 		e.Via = r.from.worker
 	}
 	if s.o.Trail != nil && rt.method != http.MethodGet {
-		e.Changed = s.changes(ctx, rt, r)
+		e.Changed, e.References = s.changes(ctx, rt, r)
 	}
 	return e
 }
 
 // changes returns what a request is to change: the keys of a connector's configuration, the fields of a connection or an app (such as
-// quota.read_bytes_per_second), else the fields that it sends. Never a value.
-func (s *Server) changes(ctx context.Context, rt route, r *request) []string {
+// quota.read_bytes_per_second), else the fields that it sends, and how the references to secrets in them change. Never a value.
+func (s *Server) changes(ctx context.Context, rt route, r *request) (keys []string, references []audit.ReferenceChange) {
 	is := fields(r.body, 0)
 	if is == nil {
-		return nil
+		return nil, nil
 	}
 	was, nested := map[string]string{}, func(v any) map[string]string {
 		text, _ := json.Marshal(v)
@@ -128,7 +129,6 @@ func (s *Server) changes(ctx context.Context, rt route, r *request) []string {
 			}
 		}
 	}
-	var keys []string
 	for key, value := range is {
 		if old, there := was[key]; !there || old != value {
 			keys = append(keys, key)
@@ -142,7 +142,22 @@ func (s *Server) changes(ctx context.Context, rt route, r *request) []string {
 		}
 	}
 	slices.Sort(keys)
-	return keys
+	for _, key := range keys {
+		from, to := config.ReferencePattern.FindAllString(text(was[key]), -1), config.ReferencePattern.FindAllString(text(is[key]), -1)
+		if !slices.Equal(from, to) {
+			references = append(references, audit.ReferenceChange{Key: key, From: from, To: to})
+		}
+	}
+	return keys, references
+}
+
+// text is what a JSON string says; of anything else it is the JSON.
+func text(value string) string {
+	var said string
+	if json.Unmarshal([]byte(value), &said) != nil {
+		return value
+	}
+	return said
 }
 
 // fields returns the fields of a JSON object as JSON, down to a depth; nil if it is none. A field of a field is OUTER.INNER.

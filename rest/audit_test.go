@@ -131,6 +131,32 @@ func TestOnlyWhatChangesIsAuditedAsChanged(t *testing.T) {
 	}
 }
 
+// TestTheTrailTellsHowReferencesChange, and nothing of what is written around them or in their place.
+func TestTheTrailTellsHowReferencesChange(t *testing.T) {
+	t.Parallel()
+	c := guardedCluster(t, 1, nil, rootRole)
+	n := c.nodes[0]
+	for _, row := range []struct{ value, want string }{
+		{`x.PlainLoginModule required username=\"canary-user\" password=\"${file:/etc/k:one}\";`, "[{config.sasl.jaas.config [] [${file:/etc/k:one}]}]"},
+		{`x.PlainLoginModule required username=\"${file:/etc/k:user}\" password=\"$<file:/etc/k:two>\";`, "[{config.sasl.jaas.config [${file:/etc/k:one}] [${file:/etc/k:user} $<file:/etc/k:two>]}]"},
+		{`x.PlainLoginModule required username=\"canary\" password=\"$<file:/etc/k:two>\";`, "[{config.sasl.jaas.config [${file:/etc/k:user} $<file:/etc/k:two>] [$<file:/etc/k:two>]}]"},
+		{`x.PlainLoginModule required username=\"other-canary\" password=\"$<file:/etc/k:two>\";`, "[]"},
+		{`x.PlainLoginModule required username=\"u\" password=\"canary-password\";`, "[{config.sasl.jaas.config [$<file:/etc/k:two>] []}]"}, // refused
+	} {
+		n.asked("root", "PUT", "/v1/connections/prod/mine", `{"config": {"bootstrap.servers": "`+c.bootstrap()+`", "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.jaas.config": "`+row.value+`"}}`)
+		page, err := n.as("root").Audit(t.Context(), audit.Query{Limit: 1})
+		if err != nil || len(page.Entries) != 1 {
+			t.Fatal(page, err)
+		}
+		if got := fmt.Sprint(page.Entries[0].References); got != row.want {
+			t.Errorf("%s: %s, want %s", row.value, got, row.want)
+		}
+	}
+	if a := n.asked("root", "GET", "/v1/audit", ""); strings.Contains(a.body, "canary") {
+		t.Errorf("the trail holds a value: %s", a.body)
+	}
+}
+
 // TestAForwardedChangeIsAuditedOnce asks a worker that does not lead. Who only says that it has audited something is not believed.
 func TestAForwardedChangeIsAuditedOnce(t *testing.T) {
 	t.Parallel()

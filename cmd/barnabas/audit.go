@@ -151,7 +151,11 @@ func because(e audit.Entry) string {
 	case e.Use != nil:
 		return used(e.Use)
 	case len(e.Changed) > 0:
-		return "changes " + strings.Join(e.Changed, " ")
+		why := "changes " + strings.Join(e.Changed, " ")
+		for _, r := range e.References {
+			why += fmt.Sprintf("; %s: %s -> %s", r.Key, cmp.Or(strings.Join(r.From, " "), "nothing"), cmp.Or(strings.Join(r.To, " "), "nothing"))
+		}
+		return why
 	}
 	return ""
 }
