@@ -60,8 +60,16 @@ func ParseRole(text []byte) (Role, error) {
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return Role{}, errors.New("there is more than one document in it; a role is one file")
 	}
-	var r Role
-	err := fields(root.Content[0], "a role", map[string]func(*yaml.Node) error{
+	r, err := readRole(root.Content[0])
+	if err != nil {
+		return Role{}, err
+	}
+	return r, r.Check()
+}
+
+// readRole reads what stands in a role, and does not check it.
+func readRole(n *yaml.Node) (r Role, err error) {
+	err = fields(n, "a role", map[string]func(*yaml.Node) error{
 		"name":   func(n *yaml.Node) error { return n.Decode(&r.Name) },
 		"users":  func(n *yaml.Node) (err error) { r.Users, err = list(n); return err },
 		"groups": func(n *yaml.Node) (err error) { r.Groups, err = list(n); return err },
@@ -70,6 +78,7 @@ func ParseRole(text []byte) (Role, error) {
 			if r.Expires, err = time.Parse(time.RFC3339, n.Value); err != nil {
 				return fmt.Errorf("expires is %q, not a time such as 2027-01-01T00:00:00Z", n.Value)
 			}
+			r.Expires = r.Expires.UTC()
 			return nil
 		},
 		"policy": func(n *yaml.Node) error {
@@ -86,10 +95,7 @@ func ParseRole(text []byte) (Role, error) {
 			return nil
 		},
 	})
-	if err != nil {
-		return Role{}, err
-	}
-	return r, r.Check()
+	return r, err
 }
 
 // Check tells what is wrong with a role.

@@ -117,7 +117,7 @@ func (f Facts) completeness() (points []Point) {
 		points = append(points, claim(answered[m.ID], "GET /v1/setup of that worker", "have the worker answer, or remove it from the cluster, and ask again", "worker %s is part of this report", m.ID))
 	}
 	for _, missing := range f.Missing {
-		points = append(points, unproven("grant audit:Read, secrets:GetReferences and the right to see all connectors and connections, have all workers answer, and ask again", "%s", missing))
+		points = append(points, unproven("grant admin:GetEvidence, admin:GetWorkers, audit:Read, secrets:GetSecretReferences and the right to see all connectors and connections, have all workers answer, and ask again", "%s", missing))
 	}
 	return points
 }

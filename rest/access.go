@@ -82,6 +82,8 @@ var permissions = map[string]permission{
 	"GET /v1/can":                  free,
 	"GET /v1/roles":                onCluster("admin:GetRoles"),
 	"GET /v1/roles/:role":          onCluster("admin:GetRoles"),
+	"PUT /v1/roles/:role":          onCluster("admin:ManageRoles"),
+	"DELETE /v1/roles/:role":       onCluster("admin:ManageRoles"),
 	"GET /secret/paths": func(context.Context, *Server, *request) demand {
 		return demand{action: "secrets:ListSecrets", resource: secretResource("*"), list: true}
 	},
@@ -100,7 +102,7 @@ var permissions = map[string]permission{
 	"POST /v1/secrets/prove-revoked":                         onAllSecrets("secrets:RotateSecret"),
 	"GET /v1/audit":                                          onCluster("audit:Read"),
 	"GET /v1/audit/verify":                                   onCluster("audit:Read"),
-	"GET /v1/setup":                                          onCluster("audit:Read"),
+	"GET /v1/setup":                                          onCluster("admin:GetEvidence"),
 	"GET /openapi.json":                                      free,
 	"GET /metrics":                                           free,
 	"GET /admin/loggers":                                     onCluster("connect:GetLoggers"),
@@ -221,7 +223,7 @@ func (s *Server) judge(r *request, d demand) access.Decision {
 	case s.o.Roles == nil || d.free:
 		return access.Decision{Allowed: true, Action: d.action, Resource: d.resource}
 	case d.list:
-		return s.o.Roles().DecideList(r.caller(), time.Now(), d.action, d.resource)
+		return s.roles().DecideList(r.caller(), time.Now(), d.action, d.resource)
 	}
 	decision := s.decide(r, d.action, d.resource)
 	if !decision.Allowed && d.or != "" {
@@ -244,7 +246,7 @@ func (s *Server) judge(r *request, d demand) access.Decision {
 }
 
 func (s *Server) decide(r *request, action, resource string) access.Decision {
-	return s.o.Roles().Decide(r.caller(), time.Now(), action, resource)
+	return s.roles().Decide(r.caller(), time.Now(), action, resource)
 }
 
 // denied is the answer to a request that its caller may not have performed.
@@ -284,7 +286,7 @@ func (s *Server) getIdentity(_ context.Context, r *request) (answer, error) {
 	c := r.caller()
 	who := Identity{User: c.User, Groups: orEmpty(c.Groups), Roles: []string{}}
 	if s.o.Roles != nil {
-		for _, role := range s.o.Roles().Of(c, time.Now()) {
+		for _, role := range s.roles().Of(c, time.Now()) {
 			who.Roles = append(who.Roles, role.Name)
 		}
 	}
@@ -313,29 +315,6 @@ func (s *Server) getPermission(_ context.Context, r *request) (answer, error) {
 	return ok(Permission{d.Allowed, action, resource, d.Rule, d.Reason()})
 }
 
-// listRoles shows the roles in force, those that have expired included.
-func (s *Server) listRoles(context.Context, *request) (answer, error) {
-	if s.o.Roles == nil {
-		return ok([]access.Role{})
-	}
-	a, err := ok(orEmpty(s.o.Roles().All()))
-	if s.o.RolesBroken != nil {
-		if broken := s.o.RolesBroken(); broken != nil {
-			a.advice = "these are the roles as they were before a mistake: " + broken.Error()
-		}
-	}
-	return a, err
-}
-
-func (s *Server) getRole(_ context.Context, r *request) (answer, error) {
-	if s.o.Roles != nil {
-		if role, found := s.o.Roles().Lookup(r.param("role")); found {
-			return ok(role)
-		}
-	}
-	return answer{}, fail(http.StatusNotFound, "There is no role %s.", r.param("role"))
-}
-
 // Whoami returns who the server takes the caller for.
 func (c *Client) Whoami(ctx context.Context) (who Identity, err error) {
 	return who, c.call(ctx, "GET", "/v1/whoami", nil, &who)
@@ -345,16 +324,6 @@ func (c *Client) Whoami(ctx context.Context) (who Identity, err error) {
 func (c *Client) Can(ctx context.Context, action, resource string) (p Permission, err error) {
 	query := url.Values{"action": {action}, "resource": {resource}}
 	return p, c.call(ctx, "GET", "/v1/can?"+query.Encode(), nil, &p)
-}
-
-// Roles returns the roles of the worker that is asked.
-func (c *Client) Roles(ctx context.Context) (roles []access.Role, err error) {
-	return roles, c.call(ctx, "GET", "/v1/roles", nil, &roles)
-}
-
-// Role returns one of them.
-func (c *Client) Role(ctx context.Context, name string) (role access.Role, err error) {
-	return role, c.call(ctx, "GET", "/v1/roles/"+url.PathEscape(name), nil, &role)
 }
 
 // onApp is the permission for an action on the app that the path names.

@@ -119,6 +119,13 @@ func (s *Server) changes(ctx context.Context, rt route, r *request) (keys []stri
 		if a, err := s.w.App(ctx, r.param("app")); err == nil {
 			was = nested(a.Spec)
 		}
+	case rt.path == roleRoute:
+		if role, err := access.DecodeRole(r.param("role"), r.body); err == nil {
+			is = nested(role)
+		}
+		if stored, there := s.w.StoredRoles()[r.param("role")]; there {
+			was = nested(stored.Role)
+		}
 	default:
 		if inner, ok := is["config"]; ok && strings.HasPrefix(inner, "{") { // POST /connectors
 			is = fields([]byte(inner), 0)

@@ -64,14 +64,12 @@ func connectRoutes(s *Server) []route {
 		{method: "POST", path: secretsPath + "/prove-revoked", handle: s.proveSecretRevoked, body: true},
 		{method: "GET", path: "/v1/whoami", handle: s.getIdentity},
 		{method: "GET", path: "/v1/can", handle: s.getPermission},
-		{method: "GET", path: "/v1/roles", handle: s.listRoles},
-		{method: "GET", path: "/v1/roles/:role", handle: s.getRole},
 		{method: "GET", path: "/v1/audit", handle: s.getAudit},
 		{method: "GET", path: "/v1/audit/verify", handle: s.verifyAudit},
 		{method: "GET", path: "/v1/setup", handle: s.getSetups},
 		{method: "GET", path: "/openapi.json", handle: getOpenAPI, plain: true, early: true},
 	}
-	routes = append(append(routes, registryRoutes(s)...), append(connectionRoutes(s), appRoutes(s)...)...)
+	routes = slices.Concat(routes, registryRoutes(s), connectionRoutes(s), appRoutes(s), roleRoutes(s))
 	if s.o.Gatherer != nil {
 		routes = append(routes, route{method: "GET", path: "/metrics", handle: s.getMetrics, plain: true, early: true})
 	}

@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -70,7 +71,7 @@ type Options struct {
 	// MaxConnections bounds how many connections the listeners have open together, MaxConnectionsOfAddress how many
 	// of one address; 0 means 1000 and 500. Those of AdminListeners are counted apart.
 	MaxConnections, MaxConnectionsOfAddress int
-	// Roles returns the roles in force, which say who may do what; nil lets everybody who has logged in do everything. Group
+	// Roles returns the roles of files, which say, together with those put over REST, who may do what; nil lets everybody who has logged in do everything. Group
 	// is the group.id, by which roles name the cluster of workers.
 	Roles func() access.Roles
 	// RolesBroken tells why changed roles are not in force, for who may see roles; nil leaves that out.
@@ -123,6 +124,7 @@ type Server struct {
 	sessionKey func() (key []byte, algorithm string, ok bool)
 
 	main, admin *echo.Echo
+	merged      atomic.Pointer[mergedRoles]
 }
 
 const (

@@ -43,6 +43,7 @@ func (w *Worker) applyConfig(r store.Record) {
 		if d, ok := event.Record.(herder.Document); ok {
 			w.connections.apply(d, r.Offset)
 			w.apps.apply(d, r.Offset)
+			w.roles.apply(d, r.Offset)
 		}
 	}
 	w.tell(event)

@@ -105,6 +105,8 @@ func ownDocument(r store.OwnRecord, key string) (herder.Record, error) {
 	switch {
 	case strings.HasPrefix(key, appPrefix):
 		return ownApp(r, key)
+	case strings.HasPrefix(key, rolePrefix):
+		return ownRole(r, key)
 	case !strings.HasPrefix(key, connectionPrefix):
 		return nil, nil // of a newer version
 	}
@@ -328,14 +330,11 @@ func (w *Worker) changeConnection(ctx context.Context, name connection.Name, per
 	if written, created, err := w.madeBefore(ctx, key); err != nil || written {
 		return created, err
 	}
-	for range connectionAttempts {
+	return w.changeDocument(ctx, "Connection "+name.String(), func() (*herder.PutDocument, error) {
 		before, rev := w.connections.get(name)
 		after, err := change(before)
-		if err != nil {
-			return false, err
-		}
-		if newest(after) == newest(before) {
-			return false, nil
+		if err != nil || newest(after) == newest(before) {
+			return nil, err
 		}
 		d := herder.Document{Key: key, Value: after}
 		v, is := after.Present()
@@ -343,7 +342,19 @@ func (w *Worker) changeConnection(ctx context.Context, name connection.Name, per
 			d.Placement = v.Spec.Placement
 		}
 		_, was := before.Present()
-		reply, err := w.order(ctx, herder.PutDocument{Document: d, Expect: rev, Creates: is && !was, Permit: permit})
+		return &herder.PutDocument{Document: d, Expect: rev, Creates: is && !was, Permit: permit}, nil
+	})
+}
+
+// changeDocument has the leader write a document, as change makes it of what is there; nil: nothing is to be written. Where another
+// change was faster, change is asked again. what names it for people.
+func (w *Worker) changeDocument(ctx context.Context, what string, change func() (*herder.PutDocument, error)) (created bool, err error) {
+	for range connectionAttempts {
+		order, err := change()
+		if err != nil || order == nil {
+			return false, err
+		}
+		reply, err := w.order(ctx, *order)
 		switch {
 		case err != nil:
 			return false, err
@@ -353,7 +364,7 @@ func (w *Worker) changeConnection(ctx context.Context, name connection.Name, per
 			return false, reply.Err
 		}
 	}
-	return false, &Error{ErrUnavailable, fmt.Sprintf("Connection %s keeps changing; try again.", name)}
+	return false, &Error{ErrUnavailable, what + " keeps changing; try again."}
 }
 
 func newest(r connection.Record) int64 {

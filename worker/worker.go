@@ -110,6 +110,7 @@ type Worker struct {
 
 	connections connections
 	apps        apps
+	roles       roles
 	divided     time.Time // when quotas were divided; owned by loop
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -28,20 +29,20 @@ func (c *cli) asking(use, short string, args cobra.PositionalArgs, do func(ctx c
 }
 
 func (c *cli) rolesCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "roles", Short: "Show roles, which say who may do what", RunE: groupRun}
+	cmd := &cobra.Command{Use: "roles", Short: "Show and change roles, which say who may do what", RunE: groupRun}
 	ls := c.asking("list", "List the roles", cobra.NoArgs, func(ctx context.Context, client *rest.Client, _ []string) error {
 		roles, err := client.Roles(ctx)
 		if err != nil {
 			return err
 		}
 		return c.show(roles, func(t *table) {
-			t.header("NAME", "USERS", "GROUPS", "STATEMENTS", "EXPIRES")
+			t.header("NAME", "USERS", "GROUPS", "STATEMENTS", "EXPIRES", "FROM")
 			for _, r := range roles {
 				expires := ""
 				if !r.Expires.IsZero() {
 					expires = r.Expires.Format(time.RFC3339)
 				}
-				t.row(r.Name, strings.Join(r.Users, " "), strings.Join(r.Groups, " "), fmt.Sprint(len(r.Policy)), expires)
+				t.row(r.Name, strings.Join(r.Users, " "), strings.Join(r.Groups, " "), fmt.Sprint(len(r.Policy)), expires, cmp.Or(r.File, "REST"))
 			}
 		})
 	})
@@ -60,6 +61,40 @@ func (c *cli) rolesCommand() *cobra.Command {
 		}
 		_, err = c.stdout.Write(text)
 		return err
+	}))
+	file := ""
+	put := &cobra.Command{
+		Use: "put -f FILE", Short: "Create or change a role over REST", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := c.readFile(file)
+			if err != nil {
+				return err
+			}
+			role, err := access.ParseRole(text)
+			if err != nil {
+				return fmt.Errorf("%s: %w", file, err)
+			}
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			stored, err := client.PutRole(cmd.Context(), role)
+			if err != nil {
+				return c.wrong(err)
+			}
+			return c.show(stored, func(t *table) { t.text("role %s is version %d", stored.Name, stored.Version) })
+		},
+	}
+	put.Long = `Create or change a role, from a file as workers read them from their access.roles.dir. It stands in
+the config topic then, and is in force on all workers. A role that is in a file of the workers is
+changed there. A change after which nobody could manage roles any more is refused.`
+	put.Flags().StringVarP(&file, "file", "f", "", "the role, as YAML or JSON; - is standard input")
+	cmd.AddCommand(put, c.asking("delete NAME", "Delete a role that was put over REST", cobra.ExactArgs(1), func(ctx context.Context, client *rest.Client, args []string) error {
+		if err := client.DeleteRole(ctx, args[0]); err != nil {
+			return err
+		}
+		fmt.Fprintf(c.stdout, "role %s deleted\n", args[0])
+		return nil
 	}))
 	check := &cobra.Command{
 		Use: "check FILE...", Short: "Tell what is wrong with files of roles", Args: cobra.MinimumNArgs(1),

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
+	"barnabas/access"
 	"barnabas/config"
 	"barnabas/connection"
 	"barnabas/k2k"
@@ -25,13 +27,14 @@ import (
 // manifest is one document of a file for apply, diff and export.
 type manifest struct {
 	kind, name string
-	spec       connection.Spec   // of a connection
-	app        k2k.Spec          // of an app
+	spec       connection.Spec // of a connection
+	app        k2k.Spec        // of an app
+	role       access.Role
 	config     map[string]string // of a connector
 }
 
 // manifestKinds are those of documents, in the order in which they are applied: what is used comes first.
-var manifestKinds = []string{"connection", "app", "connector"}
+var manifestKinds = []string{"connection", "role", "app", "connector"}
 
 // fields are what the document says, as its JSON has it, by path.
 func (m manifest) fields() map[string]string {
@@ -39,6 +42,10 @@ func (m manifest) fields() map[string]string {
 	switch m.kind {
 	case "connection":
 		v = m.spec
+	case "role":
+		role := m.role
+		role.Name = ""
+		v = role
 	case "app":
 		v = m.app.Defaults()
 	default:
@@ -126,6 +133,9 @@ func newManifest(tree map[string]any) (m manifest, err error) {
 		}
 		m.spec, err = connection.Decode(name, text)
 		return m, err
+	case "role":
+		m.role, err = access.DecodeRole(m.name, text)
+		return m, err
 	case "app":
 		m.app, err = k2k.Decode(m.name, text)
 		return m, err
@@ -154,6 +164,10 @@ func present(ctx context.Context, client *rest.Client, m manifest) (manifest, bo
 			k, err = client.KafkaConnection(ctx, name)
 			at.spec = k.Spec
 		}
+	case "role":
+		var r rest.Role
+		r, err = client.Role(ctx, m.name)
+		at.role = r.Role
 	case "app":
 		var a rest.App
 		a, err = client.App(ctx, m.name)
@@ -175,6 +189,9 @@ func put(ctx context.Context, client *rest.Client, m manifest) (err error) {
 		if err == nil {
 			_, err = client.PutKafkaConnection(ctx, name, m.spec)
 		}
+		return err
+	case "role":
+		_, err = client.PutRole(ctx, m.role)
 		return err
 	case "app":
 		_, err = client.PutApp(ctx, m.name, m.app, worker.AppCondition{})
@@ -264,14 +281,14 @@ func (c *cli) compareAll(ctx context.Context, client *rest.Client, file string) 
 	return manifests, all, nil
 }
 
-const manifestHelp = `FILE holds YAML documents, each of a kind (connection, app, connector) and a name, with the
+const manifestHelp = `FILE holds YAML documents, each of a kind (connection, role, app, connector) and a name, with the
 fields that "barnabas export" shows. What a file does not name is left alone.`
 
 func (c *cli) diffCommand() *cobra.Command {
 	file := ""
 	cmd := &cobra.Command{
-		Use: "diff -f FILE", Short: "Show how connections, apps and connectors differ from a file", Args: cobra.NoArgs,
-		Long: "Show how connections, apps and connectors differ from a file. Exits with 3 if they do.\n\n" + manifestHelp,
+		Use: "diff -f FILE", Short: "Show how connections, roles, apps and connectors differ from a file", Args: cobra.NoArgs,
+		Long: "Show how connections, roles, apps and connectors differ from a file. Exits with 3 if they do.\n\n" + manifestHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
 			if err != nil {
@@ -297,8 +314,8 @@ func (c *cli) diffCommand() *cobra.Command {
 func (c *cli) applyCommand() *cobra.Command {
 	file, dry := "", false
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Make connections, apps and connectors what a file says", Args: cobra.NoArgs,
-		Long: "Make connections, apps and connectors what a file says, connections first. Applying it again\n" +
+		Use: "apply -f FILE", Short: "Make connections, roles, apps and connectors what a file says", Args: cobra.NoArgs,
+		Long: "Make connections, roles, apps and connectors what a file says, connections and roles first. Applying it again\n" +
 			"changes nothing. --dry-run shows what would change, as \"barnabas diff\" does, and changes nothing.\n\n" + manifestHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
@@ -335,8 +352,8 @@ func (c *cli) applyCommand() *cobra.Command {
 
 func (c *cli) exportCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "export [NAME...]", Short: "Write connections, apps and connectors as a file for apply",
-		Long: `Write all connections, apps and connectors, or those named, as YAML documents that "barnabas apply" takes.
+		Use: "export [NAME...]", Short: "Write connections, roles, apps and connectors as a file for apply",
+		Long: `Write all connections, roles that were put over REST, apps and connectors, or those named, as YAML documents that "barnabas apply" takes.
 References to secrets are written as they are. Connectors that belong to an app are left to
 it. Secrets that are written out in a connector's configuration are written out here, too.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -392,6 +409,9 @@ func export(ctx context.Context, client *rest.Client, out io.Writer, only []stri
 			return err
 		}
 	}
+	if err := exportRoles(ctx, client, wanted, write); err != nil {
+		return err
+	}
 	apps, err := client.Apps(ctx)
 	if err != nil {
 		return err
@@ -431,6 +451,30 @@ func export(ctx context.Context, client *rest.Client, out io.Writer, only []stri
 			heading
 			Config map[string]string `json:"config"`
 		}{heading{"connector", name}, settings}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exportRoles writes the roles that were put over REST; those in files are files already. Who may not see roles gets none, as of
+// connections.
+func exportRoles(ctx context.Context, client *rest.Client, wanted func(string) bool, write func(v any) error) error {
+	roles, err := client.Roles(ctx)
+	if rest.HasStatus(err, http.StatusForbidden) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range roles {
+		if r.File != "" || !wanted(r.Name) {
+			continue
+		}
+		if err := write(struct {
+			Kind string `json:"kind"`
+			access.Role
+		}{"role", r.Role}); err != nil {
 			return err
 		}
 	}
