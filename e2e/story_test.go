@@ -146,7 +146,8 @@ policy:
   - {effect: allow, action: kubernetes:DeployApps, resource: "kubernetes:namespace:%[1]s/incluster/data"}
   - {effect: allow, action: environments:UseKafkaConnection, resource: ["environments:kafka-connection:%[2]s", "environments:kafka-connection:%[3]s"]}
 `, p, source, target))
-	o.role("on-call", fmt.Sprintf("users: oncall\npolicy: [{effect: allow, action: [k2k:ManageOffsets, k2k:GetApp], resource: 'k2k:app:%s-*'}]\n", p))
+	// Over REST, so that it is in no file.
+	o.does("platform", http.MethodPut, "/v1/roles/on-call", fmt.Sprintf(`{"users": "oncall", "policy": [{"effect": "allow", "action": ["k2k:ManageOffsets", "k2k:GetApp"], "resource": "k2k:app:%s-*"}]}`, p))
 	o.role("auditor", fmt.Sprintf("users: auditor\npolicy: [{effect: allow, action: audit:Read, resource: 'connect:cluster:%s'}]\n", f.Group))
 
 	name := p + "-orders"
@@ -234,6 +235,7 @@ policy:
 	o.tells("auditor", []string{
 		"platform environments:UpsertKafkaConnection environments:kafka-connection:" + source + " done",
 		"platform environments:UpsertKafkaConnection environments:kafka-connection:" + target + " done",
+		"platform admin:ManageRoles connect:cluster:" + f.Group + " done",
 		"dev environments:UseKafkaConnection environments:kafka-connection:" + third + " denied",
 		"dev k2k:CreateApp " + resource + " attempted",
 		"dev k2k:CreateApp " + resource + " done",

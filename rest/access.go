@@ -280,11 +280,13 @@ type Identity struct {
 	Groups []string `json:"groups"`
 	// Roles are the names of those that are bound to the user, and in force.
 	Roles []string `json:"roles"`
+	// Cluster is the group.id, by which roles name the cluster of workers (connect:cluster:ID).
+	Cluster string `json:"cluster"`
 }
 
 func (s *Server) getIdentity(_ context.Context, r *request) (answer, error) {
 	c := r.caller()
-	who := Identity{User: c.User, Groups: orEmpty(c.Groups), Roles: []string{}}
+	who := Identity{User: c.User, Groups: orEmpty(c.Groups), Roles: []string{}, Cluster: s.o.Group}
 	if s.o.Roles != nil {
 		for _, role := range s.roles().Of(c, time.Now()) {
 			who.Roles = append(who.Roles, role.Name)

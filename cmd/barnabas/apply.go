@@ -207,6 +207,8 @@ type difference struct {
 	Name    string        `json:"name"`
 	Change  string        `json:"change"` // create, update or none
 	Changes []fieldChange `json:"changes"`
+	// Problems are those that apply would have, if it was rehearsed.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // fieldChange is one field; nil: it is not set.
@@ -263,6 +265,9 @@ func drawDifferences(t *table, all []difference) {
 		for _, f := range d.Changes {
 			t.row(f.Field, set(f.Before), set(f.After))
 		}
+		for _, problem := range d.Problems {
+			t.text("it would fail: %s", problem)
+		}
 	}
 }
 
@@ -316,7 +321,10 @@ func (c *cli) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "apply -f FILE", Short: "Make connections, roles, apps and connectors what a file says", Args: cobra.NoArgs,
 		Long: "Make connections, roles, apps and connectors what a file says, connections and roles first. Applying it again\n" +
-			"changes nothing. --dry-run shows what would change, as \"barnabas diff\" does, and changes nothing.\n\n" + manifestHelp,
+			"changes nothing. --dry-run shows what would change, as \"barnabas diff\" does, and why it would fail:\n" +
+			"what the caller may not do, references that cannot be resolved and settings that do not fit, and\n" +
+			"rights in Kafka that a connection's principal lacks. Connections that the file itself makes or\n" +
+			"changes can be tried only when they are there. It changes nothing, and ends with 1 if apply would fail.\n\n" + manifestHelp,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := c.client()
 			if err != nil {
@@ -327,7 +335,7 @@ func (c *cli) applyCommand() *cobra.Command {
 				return err
 			}
 			if dry {
-				return c.show(all, func(t *table) { drawDifferences(t, all) })
+				return c.rehearse(cmd.Context(), client, manifests, all)
 			}
 			for i, m := range manifests {
 				if all[i].Change == "none" {
@@ -346,7 +354,7 @@ func (c *cli) applyCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "the documents; - is standard input")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "show what would change, and change nothing")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "show what would change and why it would fail, and change nothing")
 	return cmd
 }
 
