@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -304,8 +305,8 @@ type modelled struct {
 	prefix string // of names
 }
 
-// TestRandomRequestsAgainstAModel has random users do random things, and holds each answer against the rules as
-// the model reads them.
+// TestRandomRequestsAgainstAModel has random users do random things while their roles change, and holds each answer against the rules
+// as the model reads them.
 func TestRandomRequestsAgainstAModel(t *testing.T) {
 	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
@@ -331,9 +332,12 @@ func TestRandomRequestsAgainstAModel(t *testing.T) {
 	names := []string{"a", "a-1", "a-2", "b", "b-1"}
 	users := []string{"ann", "bob", "eve"}
 	rules := map[string][]modelled{}
-	texts := []string{rootRole}
-	for _, user := range users {
+	c := guardedCluster(t, 2, func(o *Options) { o.Trail = nil }, rootRole)
+	// grant puts another role in the place of a user's, and waits until all workers have read it.
+	grant := func(user string) {
+		t.Helper()
 		var policy []string
+		rules[user] = nil
 		for range 2 + rng.IntN(5) {
 			m := modelled{allow: rng.IntN(3) > 0, prefix: []string{"", "a", "a-", "b-", "a-1"}[rng.IntN(5)]}
 			action := "*"
@@ -342,11 +346,25 @@ func TestRandomRequestsAgainstAModel(t *testing.T) {
 				action = m.action
 			}
 			rules[user] = append(rules[user], m)
-			policy = append(policy, fmt.Sprintf("{effect: %s, action: %q, resource: %q}", map[bool]string{true: "allow", false: "deny"}[m.allow], "connect:"+action, "connect:connector:"+m.prefix+"*"))
+			policy = append(policy, fmt.Sprintf(`{"effect": %q, "action": %q, "resource": %q}`, map[bool]string{true: "allow", false: "deny"}[m.allow], "connect:"+action, "connect:connector:"+m.prefix+"*"))
 		}
-		texts = append(texts, fmt.Sprintf("{name: of-%s, users: %s, policy: [%s]}", user, user, strings.Join(policy, ", ")))
+		put := c.nodes[rng.IntN(len(c.nodes))].asked("root", "PUT", "/v1/roles/of-"+user, fmt.Sprintf(`{"users": %q, "policy": [%s]}`, user, strings.Join(policy, ", ")))
+		var stored Role
+		if err := json.Unmarshal([]byte(put.body), &stored); err != nil || put.status/100 != 2 {
+			t.Fatalf("a role of %s: %d %s", user, put.status, put.body)
+		}
+		eventually(t, func() string {
+			for _, n := range c.nodes {
+				if known, err := n.as("root").Role(t.Context(), "of-"+user); err != nil || known.Version != stored.Version {
+					return fmt.Sprint(known, err)
+				}
+			}
+			return ""
+		})
 	}
-	c := guardedCluster(t, 2, func(o *Options) { o.Trail = nil }, texts...)
+	for _, user := range users {
+		grant(user)
+	}
 	for _, name := range names {
 		if _, err := c.nodes[0].as("root").Create(t.Context(), name, c.mirror(map[string]string{"topics": "none"}), worker.Stopped); err != nil {
 			t.Fatal(err)
@@ -372,7 +390,10 @@ func TestRandomRequestsAgainstAModel(t *testing.T) {
 		}
 		return allowed
 	}
-	for range 1500 {
+	for i := range 10_000 {
+		if i%500 == 499 { // while it goes on
+			grant(users[rng.IntN(len(users))])
+		}
 		user, action, name := users[rng.IntN(len(users))], actions[rng.IntN(len(actions))], names[rng.IntN(len(names))]
 		n, k := c.nodes[rng.IntN(len(c.nodes))], kinds[action]
 		a := n.asked(user, k.method, fmt.Sprintf(k.path, name), k.body)

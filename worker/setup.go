@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -102,7 +103,7 @@ func (w *Worker) Setup(ctx context.Context) (Setup, error) {
 	for _, l := range f.AdminListeners {
 		s.Listeners = append(s.Listeners, SetupListener{l.Address(), ForAdmins, l.Scheme == "https", config.Loopback(l.Host)})
 	}
-	host, _, _ := strings.Cut(f.GossipBind, ":")
+	host, _, _ := net.SplitHostPort(f.GossipBind) // it was read with the file
 	s.Listeners = append(s.Listeners, SetupListener{f.GossipBind, ForGossip, len(f.GossipSecrets) > 0, config.Loopback(host)})
 	for key, setting := range own {
 		switch {
