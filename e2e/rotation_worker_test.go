@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 
 	"barnabas/e2e/kafka"
+	"barnabas/rest"
 )
 
 // The password of the workers themselves changes while they run. One that does not work is told and not used; one that works is
@@ -42,8 +45,28 @@ func TestWorkersOwnPasswordChangesWithoutARestart(t *testing.T) {
 		e.Must(os.Rename(own.File+".next", own.File))
 	}
 
+	// listed wants the workers' own use of the password listed in a state.
+	listed := func(state string) {
+		t.Helper()
+		e.Until(time.Minute, "the workers' own reference to be "+state, func() string {
+			var uses rest.SecretReferences
+			e.Must(json.Unmarshal([]byte(f.Do(http.MethodGet, "/v1/secrets/references?reference="+url.QueryEscape(own.Reference()), "", http.StatusOK)), &uses))
+			workers := map[string]bool{}
+			for _, r := range uses.References {
+				if r.Connector == "" && r.State == state && r.Version != "" && len(r.Clients) > 0 && r.Clients[0].Principal == "User:"+own.Name {
+					workers[r.WorkerID] = true
+				}
+			}
+			if len(workers) < len(f.Workers) {
+				return fmt.Sprintf("%+v", uses)
+			}
+			return ""
+		})
+	}
+	listed("current")
 	give(e.Leak.Plant("wrong"))
 	told("a secret of the worker itself cannot be rotated; the old value stays in use", own.Name)
+	listed("failed")
 	f.Do(http.MethodPut, "/connectors/"+e.Prefix+"-orders/pause", "", http.StatusAccepted)
 	f.Do(http.MethodPut, "/connectors/"+e.Prefix+"-orders/resume", "", http.StatusAccepted)
 
@@ -54,6 +77,7 @@ func TestWorkersOwnPasswordChangesWithoutARestart(t *testing.T) {
 		told(`msg="secret of the worker itself rotated"`, "client="+client+" ", own.Reference())
 	}
 	told("secrets of the worker itself are in order again")
+	listed("current")
 	e.HubNet.Cut()
 	for i := range 4 { // each of them is written to the topics of the configuration and of the audit trail
 		name := fmt.Sprintf("%s-after-%d", e.Prefix, i)

@@ -137,6 +137,9 @@ type login struct {
 func (f Facts) logins() map[access]*login {
 	all := map[access]*login{}
 	for _, r := range f.References.References {
+		if r.Connector == "" {
+			continue // of the workers: Setups tell
+		}
 		for _, c := range r.Clients {
 			at := access{c.Cluster, c.Principal}
 			l := all[at]

@@ -146,6 +146,9 @@ type SecretRevocation struct {
 // SecretReferences are the references that what runs on this worker uses.
 func (w *Worker) SecretReferences() []SecretReference {
 	all := []SecretReference{}
+	for _, r := range w.own.References() {
+		all = append(all, SecretReference{r, w.ID()})
+	}
 	for _, r := range w.runner.References() {
 		all = append(all, SecretReference{r, w.ID()})
 	}

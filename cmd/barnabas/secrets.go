@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ never shown. Quote references in the shell: '${file:/etc/kafka/c.properties:pass
 			return c.show(all, func(t *table) {
 				t.header("REFERENCE", "CONNECTOR", "TASK", "VERSION", "SINCE", "STATE", "CLIENTS", "WORKER")
 				for _, r := range all.References {
-					t.row(r.Reference.Reference, r.Connector, unit(r.Task), orDash(r.Version), r.Since.Format(time.RFC3339), r.State, usesOf(r.Clients), r.WorkerID)
+					t.row(r.Reference.Reference, cmp.Or(r.Connector, "(the worker itself)"), unit(r.Task), orDash(r.Version), r.Since.Format(time.RFC3339), r.State, usesOf(r.Clients), r.WorkerID)
 				}
 				for _, r := range all.References {
 					if r.Reason != "" {
@@ -62,7 +63,7 @@ func unit(task int) string {
 
 func unitOfConnector(connector string, task int) string {
 	if task < 0 {
-		return connector
+		return cmp.Or(connector, "the worker itself")
 	}
 	return fmt.Sprintf("%s-%d", connector, task)
 }

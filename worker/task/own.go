@@ -40,6 +40,8 @@ type ownClient struct {
 	base, now *clientconfig.Client
 	conns     *connections
 	versions  map[string]string // in use, by reference; none before the first look
+	since     time.Time         // these are in use
+	resolved  time.Time         // when they were read last
 }
 
 // NewOwnClients returns those of a worker that has none so far. dialer opens connections; nil: the network's.
@@ -170,8 +172,10 @@ func (o *OwnClients) take(ctx context.Context, c *ownClient, next config.Setting
 		same = same && s.Value.Equal(c.settings[key].Value)
 	}
 	if same {
-		if c.versions == nil {
-			c.versions = versions
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if c.resolved = time.Now(); c.versions == nil {
+			c.versions, c.since = versions, c.resolved
 		}
 		return nil
 	}
@@ -195,16 +199,49 @@ func (o *OwnClients) take(ctx context.Context, c *ownClient, next config.Setting
 		if len(touched) > 0 {
 			o.log.Info("keys and certificates of the worker itself replaced", "client", c.what)
 		}
+		o.mu.Lock()
 		c.now = built
+		o.mu.Unlock()
 		if cut := retire(ctx, old); cut > 0 {
 			o.log.Info("connections under an old secret did not come to rest and were cut", "client", c.what, "connections", cut)
 		}
 	}
-	c.settings, c.versions = next, versions
 	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.settings, c.versions = next, versions
+	c.since = time.Now()
+	c.resolved = c.since
 	maps.Copy(o.stamps, touched)
-	o.mu.Unlock()
 	return nil
+}
+
+// References are the references that these clients log in with, each with the clients that do. They are of no connector.
+func (o *OwnClients) References() []Reference {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	byRef := map[string]*Reference{}
+	for _, c := range o.clients {
+		for _, ref := range slices.Sorted(maps.Keys(c.versions)) {
+			r := byRef[ref]
+			if r == nil {
+				r = &Reference{Reference: ref, Task: -1, Version: c.versions[ref], Since: c.since.UTC(), Resolved: c.resolved.UTC(), Clients: []ReferenceClient{}, State: "current"}
+				byRef[ref] = r
+			}
+			if o.trouble != nil && slices.Contains(o.trouble.refs, c.what) {
+				r.State, r.Reason = "failed", o.trouble.text
+			}
+			for _, key := range slices.Sorted(maps.Keys(c.settings)) {
+				if holds(c.settings[key].Written, ref) {
+					r.Clients = append(r.Clients, ReferenceClient{"worker-" + c.what, c.settings["bootstrap.servers"].Written, c.now.Report.Principal, key})
+				}
+			}
+		}
+	}
+	all := []Reference{}
+	for _, ref := range slices.Sorted(maps.Keys(byRef)) {
+		all = append(all, *byRef[ref])
+	}
+	return all
 }
 
 // prove logs in with settings on fresh connections; a broker may learn of a new password a moment after another.

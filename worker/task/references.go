@@ -23,8 +23,8 @@ import (
 // Reference is the use of a reference, or of a file with keys, by one connector or task that runs here. It holds no value.
 type Reference struct {
 	Reference string `json:"reference"`
-	Connector string `json:"connector"`
-	Task      int    `json:"task"` // -1: the connector itself
+	Connector string `json:"connector"` // empty: the worker itself
+	Task      int    `json:"task"`      // -1: the connector itself
 	// Version is that of the value in use, in the provider's own terms; empty if it has none.
 	Version string `json:"version,omitempty"`
 	// Since is when the run began to use this version, Resolved when it was last read.
