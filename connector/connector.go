@@ -280,6 +280,36 @@ type Progress struct {
 	Notes []Note
 	// Errors are those since the task was started.
 	Errors Errors
+	// Sink is what a sink has done; nil for others.
+	Sink *Sunk
+}
+
+// Sunk is what a sink has done since it was started, in the terms of Connect's sink-task-metrics.
+type Sunk struct {
+	Read     int64 // records read, those included that could not be converted
+	Put      int64 // records handed to the sink
+	Active   int64 // records read whose offsets are not committed yet
+	Assigned int   // partitions that it reads
+	Commits  int64 // of offsets, begun
+	Done     int64 // those of them that succeeded
+	// Puts and Saves are how long it took to hand records to the sink, and to commit, since the report before.
+	Puts, Saves Timing
+}
+
+// Timing sums up how long things took.
+type Timing struct {
+	Count, Failed int64
+	Sum, Max      time.Duration
+}
+
+// Add counts one more.
+func (t *Timing) Add(took time.Duration, err error) {
+	t.Count++
+	if err != nil {
+		t.Failed++
+	}
+	t.Sum += took
+	t.Max = max(t.Max, took)
 }
 
 // Errors counts what went wrong with the records of a task (Connect's task-error-metrics).

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -77,6 +78,7 @@ type workedNode struct {
 const (
 	mirrorName     = "A->B.MirrorSourceConnector"
 	checkpointName = "A->B.MirrorCheckpointConnector"
+	sinkName       = "orders-file"
 )
 
 func startWorkedNode(t *testing.T) *workedNode {
@@ -126,6 +128,10 @@ func startWorkedNode(t *testing.T) *workedNode {
 	if err := client.Resume(t.Context(), mirrorName); err != nil {
 		t.Fatal(err)
 	}
+	w.create(t, sinkName, map[string]string{
+		"connector.class": "FileStreamSink", "tasks.max": "1", "topics": "A.orders", "file": filepath.Join(t.TempDir(), "orders"),
+		"key.converter": "org.apache.kafka.connect.storage.StringConverter", "value.converter": "org.apache.kafka.connect.storage.StringConverter",
+	})
 	return w
 }
 
@@ -189,11 +195,17 @@ func TestMetricsAreRight(t *testing.T) {
 		{"barnabas_replication_lag_records", 0, []string{"connector", mirrorName, "topic", "orders"}},
 		{"barnabas_replication_gaps_total", 1, []string{"connector", mirrorName, "topic", "orders", "cause", "retention"}},
 		{"barnabas_replication_lost_records_total", 2, []string{"connector", mirrorName, "topic", "orders", "cause", "retention"}},
-		{"kafka_connect_worker_connector_count", 2, nil},
-		{"kafka_connect_worker_task_count", 2, nil},
-		{"kafka_connect_coordinator_assigned_connectors", 2, nil},
-		{"kafka_connect_worker_connector_startup_success_total", 3, nil}, // one of them was stopped and resumed
-		{"kafka_connect_worker_task_startup_success_total", 3, nil},
+		{"kafka_connect_sink_task_sink_record_read_total", 5, []string{"connector", sinkName, "task", "0"}},
+		{"kafka_connect_sink_task_sink_record_send_total", 5, []string{"connector", sinkName, "task", "0"}},
+		{"kafka_connect_sink_task_sink_record_active_count", 0, []string{"connector", sinkName, "task", "0"}}, // committed
+		{"kafka_connect_sink_task_partition_count", 1, []string{"connector", sinkName, "task", "0"}},
+		{"kafka_connect_sink_task_offset_commit_skip_total", 0, []string{"connector", sinkName, "task", "0"}},
+		{"kafka_connect_connector_task_offset_commit_success_percentage", 1, []string{"connector", sinkName}},
+		{"kafka_connect_worker_connector_count", 3, nil},
+		{"kafka_connect_worker_task_count", 3, nil},
+		{"kafka_connect_coordinator_assigned_connectors", 3, nil},
+		{"kafka_connect_worker_connector_startup_success_total", 4, nil}, // one of them was stopped and resumed
+		{"kafka_connect_worker_task_startup_success_total", 4, nil},
 		{"kafka_connect_connector_status", 1, []string{"connector", mirror, "task", "", "status", "running"}},
 		{"kafka_connect_connector_task_offset_commit_success_percentage", 1, []string{"connector", mirror}},
 		{"kafka_connect_connector_task_status", 1, []string{"connector", checkpoint, "task", "0", "status", "running"}},
@@ -205,6 +217,14 @@ func TestMetricsAreRight(t *testing.T) {
 			if v, ok := all.only(r.name, r.labels...); !ok || v != r.value {
 				return false
 			}
+		}
+		if len(all["kafka_connect_source_task_source_record_poll_total"]) != 1 { // a sink polls nothing, in these terms
+			return false
+		}
+		done, okDone := all.only("kafka_connect_sink_task_offset_commit_completion_total", "connector", sinkName)
+		took, okTook := all.only("kafka_connect_sink_task_put_batch_max_time_ms", "connector", sinkName)
+		if !okDone || !okTook || done < 1 || took <= 0 {
+			return false
 		}
 		v, ok := all.only("kafka_connect_connector_task_batch_size_avg", "connector", mirror)
 		return ok && v >= 1 && v <= 2

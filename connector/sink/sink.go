@@ -42,7 +42,7 @@ const maxRecords = 500
 
 // Run works until ctx ends, then flushes and commits. values are those of a definition with Connect's settings of sinks.
 func Run(ctx context.Context, tc connector.TaskContext, values config.Values, out Output) error {
-	t := &task{TaskContext: tc, out: out, positions: map[string]map[int32]kgo.EpochOffset{}, places: map[place]*connector.PartitionProgress{}}
+	t := &task{TaskContext: tc, out: out, positions: map[string]map[int32]kgo.EpochOffset{}, places: map[place]*connector.PartitionProgress{}, assigned: map[place]int64{}}
 	if err := t.open(ctx, values); err != nil {
 		return endOr(ctx, err)
 	}
@@ -91,6 +91,8 @@ type task struct {
 	mu        sync.Mutex // the group's callbacks commit, too
 	positions map[string]map[int32]kgo.EpochOffset
 	places    map[place]*connector.PartitionProgress
+	assigned  map[place]int64 // records that are read and not committed yet
+	sunk      connector.Sunk
 	lost      bool // what was put may not be durable, whatever a later flush says
 	told      time.Time
 	warned    time.Time
@@ -119,6 +121,7 @@ func (t *task) open(ctx context.Context, values config.Values) (err error) {
 	}
 	t.client, err = t.Clients.Open(ctx, connector.RecordConsumer,
 		kgo.ConsumeTopics(t.topics.names...), kgo.BlockRebalanceOnPoll(),
+		kgo.OnPartitionsAssigned(func(_ context.Context, _ *kgo.Client, given map[string][]int32) { t.given(given) }),
 		kgo.OnPartitionsRevoked(func(ctx context.Context, _ *kgo.Client, lost map[string][]int32) { t.revoked(ctx, lost) }),
 		kgo.OnPartitionsLost(func(_ context.Context, _ *kgo.Client, lost map[string][]int32) { t.forget(lost) }))
 	return err
@@ -244,7 +247,15 @@ func (t *task) put(ctx context.Context, batch []Record) error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if err := t.out.Put(batch); err != nil {
+	began := time.Now()
+	err := t.out.Put(batch)
+	t.mu.Lock()
+	t.sunk.Puts.Add(time.Since(began), err)
+	if err == nil {
+		t.sunk.Put += int64(len(batch))
+	}
+	t.mu.Unlock()
+	if err != nil {
 		return &outputError{fmt.Errorf("Exiting WorkerSinkTask due to unrecoverable exception: %w", err)} // Connect's words
 	}
 	for _, r := range batch {
@@ -264,6 +275,8 @@ func (t *task) stands(r *kgo.Record) {
 		at = &connector.PartitionProgress{Topic: r.Topic, Partition: r.Partition, Mode: "decoded", Reason: "sinks convert records", TargetEndOffset: -1, LagBytes: -1}
 		t.places[place{r.Topic, r.Partition}] = at
 	}
+	t.sunk.Read++
+	t.assigned[place{r.Topic, r.Partition}]++
 	t.Wrote(r.Topic) // Connect lists the topics that a sink reads
 	at.CopiedOffset = r.Offset + 1
 	at.Records++
@@ -306,6 +319,23 @@ func (t *task) commit(ctx context.Context) error {
 	case t.lost:
 		return &outputError{errors.New("nothing is committed behind what was lost")}
 	}
+	t.sunk.Commits++
+	began := time.Now()
+	err := t.flush(ctx)
+	t.sunk.Saves.Add(time.Since(began), err)
+	if err != nil {
+		return err
+	}
+	t.sunk.Done++
+	for at := range t.assigned {
+		t.assigned[at] = 0
+	}
+	clear(t.positions)
+	return nil
+}
+
+// flush makes durable what was put, and saves the positions. t.mu is held.
+func (t *task) flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, commitTimeout)
 	defer cancel()
 	err := t.errs.Flush(ctx)
@@ -319,7 +349,6 @@ func (t *task) commit(ctx context.Context) error {
 	if err := t.save(ctx); err != nil {
 		return &passingError{fmt.Errorf("commit offsets of group %s: %w", t.Group, err)}
 	}
-	clear(t.positions)
 	return nil
 }
 
@@ -346,6 +375,17 @@ func (t *task) revoked(ctx context.Context, lost map[string][]int32) {
 	t.forget(lost)
 }
 
+// given notes partitions that the task reads from now on.
+func (t *task) given(partitions map[string][]int32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for topic, ids := range partitions {
+		for _, id := range ids {
+			t.assigned[place{topic, id}] = 0
+		}
+	}
+}
+
 func (t *task) forget(lost map[string][]int32) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -353,6 +393,7 @@ func (t *task) forget(lost map[string][]int32) {
 		for _, p := range partitions {
 			delete(t.positions[topic], p)
 			delete(t.places, place{topic, p})
+			delete(t.assigned, place{topic, p})
 		}
 		if len(t.positions[topic]) == 0 {
 			delete(t.positions, topic)
@@ -371,7 +412,13 @@ func (t *task) report() {
 	t.told = now
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	p := connector.Progress{Delivery: connector.Plain, Errors: t.errs.Counts()}
+	sunk := t.sunk
+	t.sunk.Puts, t.sunk.Saves = connector.Timing{}, connector.Timing{}
+	sunk.Assigned = len(t.assigned)
+	for _, active := range t.assigned {
+		sunk.Active += active
+	}
+	p := connector.Progress{Delivery: connector.Plain, Errors: t.errs.Counts(), Sink: &sunk}
 	for _, at := range t.places {
 		one := *at
 		one.LagRecords = max(0, one.SourceEndOffset-one.CopiedOffset)

@@ -70,7 +70,11 @@ func (t *Runner) taskContext(run *running, plugin connector.Plugin, settings con
 		Wrote: func(topic string) { t.o.Hooks.Wrote(run.Run, topic) },
 		Report: func(p connector.Progress) {
 			records, batches, flying := run.tally.add(p)
-			run.effort.moved(records, batches, flying, p.Errors)
+			if p.Sink != nil {
+				run.effort.sank(*p.Sink, p.Errors)
+			} else {
+				run.effort.moved(records, batches, flying, p.Errors)
+			}
 			run.mu.Lock()
 			before := run.progress
 			run.progress = p

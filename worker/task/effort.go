@@ -98,6 +98,8 @@ type effort struct {
 	writtenTotal, polledTotal, flying int64
 	reported                          bool
 	errors                            connector.Errors
+	sunk                              *connector.Sunk // of a sink; polled are the records that it has read, written those that it was handed
+	puts, done                        Window          // in ms; commits that succeeded
 }
 
 // saving measures the saving of offsets. Connect's tasks count a commit of transactional ones, too; here the
@@ -143,9 +145,34 @@ func (e *effort) moved(written, batches, flying int64, errors connector.Errors) 
 	e.active.Add(now, 1, float64(flying), float64(flying))
 }
 
+// sank takes in what the report of a sink tells beyond the one before it.
+func (e *effort) sank(sunk connector.Sunk, errors connector.Errors) {
+	now := time.Now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := connector.Sunk{}
+	if e.sunk != nil {
+		before = *e.sunk
+	}
+	e.reported, e.errors, e.sunk = true, errors, &sunk
+	read, put := sunk.Read-before.Read, sunk.Put-before.Put
+	e.polled.Add(now, read, float64(read), 0)
+	e.written.Add(now, put, float64(put), 0)
+	e.active.Add(now, 1, float64(sunk.Active), float64(sunk.Active))
+	e.batches.Add(now, sunk.Puts.Count, float64(put), 0)
+	e.puts.Add(now, sunk.Puts.Count, milliseconds(sunk.Puts.Sum), milliseconds(sunk.Puts.Max))
+	e.saves.Add(now, sunk.Saves.Count, milliseconds(sunk.Saves.Sum), milliseconds(sunk.Saves.Max))
+	e.saves.roll(now).failed += sunk.Saves.Failed
+	done := sunk.Done - before.Done
+	e.done.Add(now, done, float64(done), 0)
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 const (
 	familyTask   = "kafka_connect_connector_task_"
 	familySource = "kafka_connect_source_task_"
+	familySink   = "kafka_connect_sink_task_"
 	familyError  = "kafka_connect_task_error_"
 )
 
@@ -153,10 +180,10 @@ const (
 var effortHelp = map[string]string{
 	familyTask + "running_ratio":                    "Share of the present run's time in which the task was RUNNING.",
 	familyTask + "pause_ratio":                      "1 while the task is paused, else 0.",
-	familyTask + "offset_commit_avg_time_ms":        "Average time lately to save source offsets.",
-	familyTask + "offset_commit_max_time_ms":        "Greatest time lately to save source offsets.",
-	familyTask + "offset_commit_success_percentage": "Share of the savings of source offsets lately that succeeded, 0 to 1 as in Kafka.",
-	familyTask + "offset_commit_failure_percentage": "Share of the savings of source offsets lately that failed, 0 to 1 as in Kafka.",
+	familyTask + "offset_commit_avg_time_ms":        "Average time lately to save offsets.",
+	familyTask + "offset_commit_max_time_ms":        "Greatest time lately to save offsets.",
+	familyTask + "offset_commit_success_percentage": "Share of the savings of offsets lately that succeeded, 0 to 1 as in Kafka.",
+	familyTask + "offset_commit_failure_percentage": "Share of the savings of offsets lately that failed, 0 to 1 as in Kafka.",
 	familyTask + "batch_size_avg":                   "Average number of records in the batches copied lately.",
 
 	familySource + "source_record_poll_total":       "Records fetched and sent to the target by this run.",
@@ -166,6 +193,22 @@ var effortHelp = map[string]string{
 	familySource + "source_record_active_count":     "Records sent to the target and not yet acknowledged.",
 	familySource + "source_record_active_count_max": "The greatest number lately of records sent and not yet acknowledged.",
 	familySource + "source_record_active_count_avg": "The average number lately of records sent and not yet acknowledged.",
+
+	familySink + "sink_record_read_total":         "Records read by this run, those included that could not be converted.",
+	familySink + "sink_record_read_rate":          "The same per second, lately.",
+	familySink + "sink_record_send_total":         "Records handed to the sink by this run.",
+	familySink + "sink_record_send_rate":          "The same per second, lately.",
+	familySink + "sink_record_active_count":       "Records read whose offsets are not committed yet.",
+	familySink + "sink_record_active_count_max":   "The greatest number lately of records read whose offsets were not committed yet.",
+	familySink + "sink_record_active_count_avg":   "The average number lately of records read whose offsets were not committed yet.",
+	familySink + "partition_count":                "Partitions that the task reads.",
+	familySink + "offset_commit_seq_no":           "Number of the latest commit of offsets of this run.",
+	familySink + "offset_commit_completion_total": "Commits of offsets of this run that succeeded.",
+	familySink + "offset_commit_completion_rate":  "The same per second, lately.",
+	familySink + "offset_commit_skip_total":       "Always 0: no commit is answered when another one is under way.",
+	familySink + "offset_commit_skip_rate":        "Always 0.",
+	familySink + "put_batch_avg_time_ms":          "Average time lately to hand a batch to the sink.",
+	familySink + "put_batch_max_time_ms":          "Greatest time lately to hand a batch to the sink.",
 
 	familyError + "total_record_errors":              "Attempts with records that failed, those included that were repeated.",
 	familyError + "total_record_failures":            "Records that the target does not take.",
@@ -201,10 +244,14 @@ func (e *effort) values(now time.Time) map[string]float64 {
 		return v
 	}
 	v[familyTask+"batch_size_avg"], _ = e.batches.Summary(now)
-	v[familySource+"source_record_poll_total"], v[familySource+"source_record_poll_rate"] = float64(e.polledTotal), e.polled.rate(now)
-	v[familySource+"source_record_write_total"], v[familySource+"source_record_write_rate"] = float64(e.writtenTotal), e.written.rate(now)
-	v[familySource+"source_record_active_count"] = float64(e.flying)
-	v[familySource+"source_record_active_count_avg"], v[familySource+"source_record_active_count_max"] = e.active.Summary(now)
+	if e.sunk != nil {
+		e.sinkValues(v, now)
+	} else {
+		v[familySource+"source_record_poll_total"], v[familySource+"source_record_poll_rate"] = float64(e.polledTotal), e.polled.rate(now)
+		v[familySource+"source_record_write_total"], v[familySource+"source_record_write_rate"] = float64(e.writtenTotal), e.written.rate(now)
+		v[familySource+"source_record_active_count"] = float64(e.flying)
+		v[familySource+"source_record_active_count_avg"], v[familySource+"source_record_active_count_max"] = e.active.Summary(now)
+	}
 	v[familyError+"total_record_errors"] = float64(e.errors.Failures + e.errors.Retries)
 	v[familyError+"total_record_failures"] = float64(e.errors.Failures)
 	v[familyError+"total_records_skipped"] = float64(e.errors.Skipped)
@@ -217,6 +264,19 @@ func (e *effort) values(now time.Time) map[string]float64 {
 		v[familyError+"last_error_timestamp"] = float64(e.errors.Last.UnixMilli())
 	}
 	return v
+}
+
+// sinkValues adds the metrics that only sinks have. e.mu is held.
+func (e *effort) sinkValues(v map[string]float64, now time.Time) {
+	v[familySink+"sink_record_read_total"], v[familySink+"sink_record_read_rate"] = float64(e.sunk.Read), e.polled.rate(now)
+	v[familySink+"sink_record_send_total"], v[familySink+"sink_record_send_rate"] = float64(e.sunk.Put), e.written.rate(now)
+	v[familySink+"sink_record_active_count"] = float64(e.sunk.Active)
+	v[familySink+"sink_record_active_count_avg"], v[familySink+"sink_record_active_count_max"] = e.active.Summary(now)
+	v[familySink+"partition_count"] = float64(e.sunk.Assigned)
+	v[familySink+"offset_commit_seq_no"] = float64(e.sunk.Commits)
+	v[familySink+"offset_commit_completion_total"], v[familySink+"offset_commit_completion_rate"] = float64(e.sunk.Done), e.done.rate(now)
+	v[familySink+"offset_commit_skip_total"], v[familySink+"offset_commit_skip_rate"] = 0, 0
+	v[familySink+"put_batch_avg_time_ms"], v[familySink+"put_batch_max_time_ms"] = e.puts.Summary(now)
 }
 
 // collect sends the metrics of a run.
