@@ -172,10 +172,13 @@ type Grant struct {
 	KafkaACLs []string `json:"kafka_acls"` // commands
 	MSKPolicy Policy   `json:"msk_iam_policy"`
 	Rights    []Right  `json:"rights"`
+	// KafkaQuota is the command that sets the connection's quota as Kafka's own for the principal (KIP-13), besides that of the workers; empty
+	// without a quota. To set it takes AlterConfigs on the cluster, which a connection's principal should not have.
+	KafkaQuota string `json:"kafka_quota,omitempty"`
 }
 
-// NewGrant writes the minimal grant for needs.
-func NewGrant(principal, bootstrap string, needs []Need) Grant {
+// NewGrant writes the minimal grant for needs, and the quota.
+func NewGrant(principal, bootstrap string, needs []Need, quota Quota) Grant {
 	g := Grant{Principal: principal, KafkaACLs: []string{}, Rights: []Right{}, MSKPolicy: mskPolicy(bootstrap, needs)}
 	var order []Resource
 	of := map[Resource][]string{}
@@ -189,7 +192,24 @@ func NewGrant(principal, bootstrap string, needs []Need) Grant {
 	for _, r := range order {
 		g.KafkaACLs = append(g.KafkaACLs, aclCommand("--add --allow-principal", principal, bootstrap, r, of[r]))
 	}
+	g.KafkaQuota = quotaCommand(principal, bootstrap, quota)
 	return g
+}
+
+// quotaCommand bounds what a user may read and write in bytes per second. Kafka counts it on each broker.
+func quotaCommand(principal, bootstrap string, quota Quota) string {
+	var rates []string
+	if quota.Read > 0 {
+		rates = append(rates, fmt.Sprintf("consumer_byte_rate=%d", quota.Read))
+	}
+	if quota.Write > 0 {
+		rates = append(rates, fmt.Sprintf("producer_byte_rate=%d", quota.Write))
+	}
+	if len(rates) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("kafka-configs.sh --bootstrap-server %s --command-config admin.properties --alter --entity-type users --entity-name %s --add-config %s",
+		quoted(bootstrap), quoted(strings.TrimPrefix(principal, "User:")), strings.Join(rates, ","))
 }
 
 func aclCommand(verb, principal, bootstrap string, r Resource, operations []string) string {

@@ -156,7 +156,7 @@ func TestTheGrantIsWhatIsJudgedToBeEnough(t *testing.T) {
 	} {
 		needs := s.Needs()
 		var all []Binding
-		for _, r := range NewGrant(ann, "k:1", needs).Rights {
+		for _, r := range NewGrant(ann, "k:1", needs, Quota{}).Rights {
 			all = append(all, Binding{Right: r, Principal: ann, Host: "*"})
 		}
 		missing := func(b []Binding) (n int) {
@@ -185,7 +185,7 @@ func TestTheGrantIsWhatIsJudgedToBeEnough(t *testing.T) {
 func TestTheGrantInItsThreeForms(t *testing.T) {
 	t.Parallel()
 	s := Spec{Scope: Scope{Read: []string{"orders-*", "it's"}}}
-	g := NewGrant("User:CN=ann,O=A B", "b-1.shop.a1b2.c3.kafka.eu-west-1.amazonaws.com:9098,other:1", s.Needs())
+	g := NewGrant("User:CN=ann,O=A B", "b-1.shop.a1b2.c3.kafka.eu-west-1.amazonaws.com:9098,other:1", s.Needs(), Quota{})
 	want := []string{
 		"kafka-acls.sh --bootstrap-server b-1.shop.a1b2.c3.kafka.eu-west-1.amazonaws.com:9098,other:1 --command-config admin.properties --add --allow-principal 'User:CN=ann,O=A B'" +
 			" --operation Read --operation DescribeConfigs --topic orders- --resource-pattern-type prefixed",
@@ -204,5 +204,23 @@ func TestTheGrantInItsThreeForms(t *testing.T) {
 	}}
 	if diff := cmp.Diff(wanted, g.MSKPolicy); diff != "" {
 		t.Errorf("%s\n%s", diff, policy)
+	}
+}
+
+func TestTheQuotaIsACommandOfKafkas(t *testing.T) {
+	t.Parallel()
+	const begins = "kafka-configs.sh --bootstrap-server k:1 --command-config admin.properties --alter --entity-type users --entity-name "
+	for _, row := range []struct {
+		principal string
+		quota     Quota
+		want      string
+	}{
+		{"User:ann", Quota{}, ""},
+		{"User:ann", Quota{Read: 5_000_000}, begins + "ann --add-config consumer_byte_rate=5000000"},
+		{"User:CN=ann,O=A B", Quota{Read: 1, Write: 20_000}, begins + "'CN=ann,O=A B' --add-config consumer_byte_rate=1,producer_byte_rate=20000"},
+	} {
+		if got := NewGrant(row.principal, "k:1", nil, row.quota).KafkaQuota; got != row.want {
+			t.Errorf("%s %+v:\n%s, want\n%s", row.principal, row.quota, got, row.want)
+		}
 	}
 }

@@ -107,13 +107,13 @@ func (k *check) step(step string, ok bool, format string, args ...any) {
 func (k *check) run(ctx context.Context) {
 	needs := k.of.Needs()
 	bootstrap := k.of.Config["bootstrap.servers"]
-	k.out.Grant = connection.NewGrant("User:<PRINCIPAL>", bootstrap, needs)
+	k.out.Grant = connection.NewGrant("User:<PRINCIPAL>", bootstrap, needs, k.of.Quota)
 	built, ok := k.build(ctx)
 	if !ok {
 		return
 	}
 	k.out.Principal = built.Seen()
-	k.out.Grant = connection.NewGrant(k.out.Principal, bootstrap, needs)
+	k.out.Grant = connection.NewGrant(k.out.Principal, bootstrap, needs, k.of.Quota)
 	dial := built.DialWith(k.dial)
 	client, err := kgo.NewClient(append(slices.Clone(built.Opts), kgo.Dialer(dial), kgo.RequestRetries(2), kgo.RetryTimeout(checkTimeout/2))...)
 	if err != nil {

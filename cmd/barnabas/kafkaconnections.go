@@ -396,4 +396,9 @@ func drawCheck(t *table, k worker.ConnectionCheck) {
 			t.text("%s", command)
 		}
 	}
+	if k.Grant.KafkaQuota != "" {
+		t.text("")
+		t.text("the quota, enforced by the workers, as Kafka's own:")
+		t.text("%s", k.Grant.KafkaQuota)
+	}
 }
